@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/row_decoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "muster/core/error.h"
+#include "muster/core/log.h"
+#include "muster/core/strings.h"
+#include "muster/formats/utf8.h"
+
+namespace muster::formats {
+namespace {
+
+constexpr std::size_t kNoColumn = SIZE_MAX;
+
+class TxtDecoder final : public RowDecoder {
+ public:
+  explicit TxtDecoder(std::unique_ptr<TableReader> lines) : lines_(std::move(lines)) {}
+
+  RowKind next(Item& item, Reject& reject) override {
+    if (!lines_->next(row_)) return RowKind::kEnd;
+    if (!row_.problem.empty()) return reject_row(row_, row_.problem, reject);
+    return accept_row(row_, IdOrigin::kIndex, {}, row_.fields[0], item, reject);
+  }
+  IdOrigin id_origin() const override { return IdOrigin::kIndex; }
+
+ private:
+  std::unique_ptr<TableReader> lines_;
+  TableRow row_;
+};
+
+using ReaderMaker = std::unique_ptr<TableReader> (*)(std::unique_ptr<ByteSource>, std::size_t);
+
+/// TSV and CSV.
+class TableDecoder final : public RowDecoder {
+ public:
+  TableDecoder(ReaderMaker make_reader, std::unique_ptr<ByteSource> text, const std::string& name,
+               const InputConfig& config)
+      : config_(config), name_(name), reader_(make_reader(std::move(text), config.max_row_bytes)) {
+    guess_columns(*make_reader(memory_source(whole_lines(reader_->peek())), config.max_row_bytes));
+    is_first_row_pending_ = reader_->next(row_) && !read_header();
+  }
+
+  RowKind next(Item& item, Reject& reject) override {
+    if (!std::exchange(is_first_row_pending_, false) && !reader_->next(row_)) return RowKind::kEnd;
+    return decode(item, reject);
+  }
+
+  IdOrigin id_origin() const override { return id_ == kNoColumn ? IdOrigin::kIndex : IdOrigin::kRow; }
+
+ private:
+  RowKind decode(Item& item, Reject& reject) const {
+    if (!row_.problem.empty()) return reject_row(row_, row_.problem, reject);
+    if (row_.fields.size() != columns_) {
+      if (id_ < row_.fields.size()) assign_utf8_replaced(row_.fields[id_], reject.id);
+      return reject_row(
+          row_, fmt::format("the row has {} columns; {} are expected", row_.fields.size(), columns_), reject);
+    }
+    const auto holds_nul = [](std::string_view field) { return field.find('\0') != std::string_view::npos; };
+    const auto nul = std::find_if(row_.fields.begin(), row_.fields.end(), holds_nul);
+    if (nul != row_.fields.end()) {
+      return reject_row(row_, fmt::format("column {} holds a NUL byte", nul - row_.fields.begin() + 1),
+                        reject);
+    }
+    return accept_row(row_, id_origin(), id_ == kNoColumn ? std::string_view() : row_.fields[id_],
+                      row_.fields[text_], item, reject);
+  }
+
+  /// Without a header two columns are id and text. One column is text, but only when no row at the front says
+  /// otherwise, so that a damaged first row cannot decide it.
+  void guess_columns(TableReader& front) {
+    TableRow row;
+    int seen = 0;
+    bool all_single = true;
+    for (int i = 0; i < kSampledRows && front.next(row); ++i) {
+      if (!row.problem.empty()) continue;
+      ++seen;
+      all_single = all_single && row.fields.size() == 1;
+    }
+    if (seen > 0 && all_single) {
+      set_columns(1, kNoColumn, 0);
+    } else {
+      set_columns(2, config_.id_column.empty() ? kNoColumn : 0, 1);
+    }
+  }
+
+  void set_columns(std::size_t count, std::size_t id, std::size_t text) {
+    columns_ = count;
+    id_ = id;
+    text_ = text;
+  }
+
+  std::size_t find_column(const std::string& column) const {
+    if (column.empty()) return kNoColumn;
+    const auto& fields = row_.fields;
+    const auto count = std::count(fields.begin(), fields.end(), column);
+    if (count > 1) {
+      throw core::DataError(
+          fmt::format("{}: the column '{}' occurs {} times in the header", name_, column, count));
+    }
+    return count == 0
+               ? kNoColumn
+               : static_cast<std::size_t>(std::find(fields.begin(), fields.end(), column) - fields.begin());
+  }
+
+  /// Whether row_ is a header; then it selects the columns.
+  bool read_header() {
+    const std::size_t count = row_.fields.size();
+    const std::size_t id = find_column(config_.id_column);
+    const std::size_t text = find_column(config_.text_column);
+    if (text != kNoColumn && (id != kNoColumn || config_.id_column.empty() || count == 1)) {
+      set_columns(count, id, text);
+      return true;
+    }
+    if (id == kNoColumn && text == kNoColumn) return false;
+    const std::string& found = text != kNoColumn ? config_.text_column : config_.id_column;
+    const std::string& missing = text != kNoColumn ? config_.id_column : config_.text_column;
+    if (count == 2) {
+      core::log::warning(
+          "{}: the first line names '{}' but not '{}'; it is taken as an item (id and text), not as a header",
+          name_, found, missing);
+      return false;
+    }
+    throw core::DataError(fmt::format("{}: the column '{}' is not in the header ({}); set input.{}", name_,
+                                      missing, columns_text(), text != kNoColumn ? "id" : "text"));
+  }
+
+  std::string columns_text() const {
+    std::vector<std::string> shown;
+    for (const auto field : row_.fields) shown.push_back("'" + core::printable(field, 40) + "'");
+    constexpr std::size_t kShown = 20;
+    if (shown.size() > kShown) {
+      shown.resize(kShown);
+      shown.emplace_back("...");
+    }
+    return core::join(shown, ", ");
+  }
+
+  InputConfig config_;
+  std::string name_;
+  std::unique_ptr<TableReader> reader_;
+  TableRow row_;
+  bool is_first_row_pending_ = false;
+  std::size_t columns_ = 2, id_ = 0, text_ = 1;
+};
+
+}  // namespace
+
+std::string whole_lines(std::string_view buffered) {
+  const auto last = buffered.rfind('\n');
+  return std::string(last == std::string_view::npos ? buffered : buffered.substr(0, last + 1));
+}
+
+RowKind reject_row(const TableRow& row, std::string reason, Reject& reject) {
+  reject.line = row.line;
+  reject.byte_offset = row.byte_offset;
+  reject.reason = std::move(reason);
+  return RowKind::kReject;
+}
+
+RowKind accept_row(const TableRow& row, IdOrigin origin, std::string_view id, std::string_view text,
+                   Item& item, Reject& reject) {
+  if (origin == IdOrigin::kRow) {
+    if (id.empty()) return reject_row(row, "the id is empty", reject);
+    if (id.find('\0') != std::string_view::npos) return reject_row(row, "the id holds a NUL byte", reject);
+    if (!is_valid_utf8(id)) {
+      assign_utf8_replaced(id, reject.id);
+      return reject_row(row, "the id is not valid UTF-8", reject);
+    }
+  }
+  if (text.find('\0') != std::string_view::npos) {
+    reject.id = id;
+    return reject_row(row, "the text holds a NUL byte", reject);
+  }
+  item.id = id;
+  item.replaced_utf8 = assign_utf8_replaced(text, item.text) > 0;
+  item.line = row.line;
+  return RowKind::kItem;
+}
+
+std::unique_ptr<RowDecoder> make_row_decoder(InputFormat format, std::unique_ptr<ByteSource> text,
+                                             const std::string& name, const InputConfig& config) {
+  switch (format) {
+    case InputFormat::kTsv:
+      return std::make_unique<TableDecoder>(make_tsv_reader, std::move(text), name, config);
+    case InputFormat::kCsv:
+      return std::make_unique<TableDecoder>(make_csv_reader, std::move(text), name, config);
+    case InputFormat::kTxt:
+      return std::make_unique<TxtDecoder>(make_line_reader(std::move(text), config.max_row_bytes));
+    case InputFormat::kJsonl:
+      return make_jsonl_decoder(std::move(text), config);
+    case InputFormat::kAuto:
+    case InputFormat::kHdf5:
+      break;
+  }
+  throw core::InternalError("no row decoder for this format");
+}
+
+}  // namespace muster::formats

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// Damaged and unsupported files: each is refused with a message that names the place.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "muster/core/error.h"
+#include "text/support.h"
+
+namespace muster::text {
+namespace {
+
+using namespace muster::testing;
+using ::testing::HasSubstr;
+
+struct Parts {
+  std::string head = R"("version":"1.0",)";
+  std::string added = "[]";
+  std::string normalizer = "null";
+  std::string pre_tokenizer = R"({"type":"BertPreTokenizer"})";
+  std::string post_processor = "null";
+  std::string model =
+      R"({"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100,)"
+      R"("vocab":{"[UNK]":0,"a":1,"b":2}})";
+
+  std::string json() const {
+    return "{" + head + R"("truncation":null,"padding":null,"added_tokens":)" + added + R"(,"normalizer":)" +
+           normalizer + R"(,"pre_tokenizer":)" + pre_tokenizer + R"(,"post_processor":)" + post_processor +
+           R"(,"decoder":null,"model":)" + model + "}";
+  }
+};
+
+/// The message of the DataError; fails the test when there is none.
+std::string refusal(const std::string& json) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", json);
+  try {
+    Tokenizer::load(folder.path());
+  } catch (const core::DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("tokenizer.json"));
+    return error.what();
+  } catch (const std::exception& error) {
+    return std::string("another error: ") + error.what();
+  }
+  return "accepted";
+}
+
+std::string added(
+    const std::string& content, int id,
+    const std::string& rest =
+        R"("single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true)") {
+  return R"({"id":)" + std::to_string(id) + R"(,"content":")" + content + "\"," + rest + "}";
+}
+
+std::string word_piece(const std::string& vocab, const std::string& unk = R"("unk_token":"[UNK]",)") {
+  return R"({"type":"WordPiece",)" + unk +
+         R"("continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":)" + vocab + "}";
+}
+std::string byte_pair(const std::string& rest) {
+  return R"({"type":"BPE","vocab":{"a":0,"b":1,"ab":2},)" + rest + "}";
+}
+
+TEST(TokenizerRejects, TheUndamagedFileIsAccepted) {
+  EXPECT_EQ(refusal(Parts{}.json()), "accepted");
+}
+
+TEST(TokenizerRejects, EveryPrefixOfAFile) {
+  Parts parts;
+  parts.added = "[" + added("<x>", 3) + "]";
+  const std::string whole = parts.json();
+  ASSERT_EQ(refusal(whole), "accepted");
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    EXPECT_THAT(refusal(whole.substr(0, size)), HasSubstr("tokenizer.json")) << size;
+  }
+}
+
+struct RejectCase {
+  const char* what;
+  Parts parts;
+  std::vector<std::string> says;
+};
+
+TEST(TokenizerRejects, DamagedModels) {
+  const std::vector<RejectCase> cases = {
+      {"unknown model",
+       {.model = R"({"type":"Unigram","vocab":[]})"},
+       {"'model'", "Unigram", "not supported"}},
+      {"model without a type", {.model = R"({"vocab":{"a":0}})"}, {"model.type"}},
+      {"no model", {.model = "null"}, {"model"}},
+      {"vocabulary is a list", {.model = word_piece(R"(["a"])")}, {"model.vocab", "object"}},
+      {"empty vocabulary", {.model = word_piece("{}")}, {"model.vocab", "empty"}},
+      {"two tokens of one id",
+       {.model = word_piece(R"({"[UNK]":0,"a":1,"b":1})")},
+       {"model.vocab", "id 1", "'a'", "'b'"}},
+      {"a token twice", {.model = word_piece(R"({"[UNK]":0,"a":1,"a":2})")}, {"twice"}},
+      {"negative id", {.model = word_piece(R"({"[UNK]":0,"a":-1})")}, {"model.vocab"}},
+      {"fractional id", {.model = word_piece(R"({"[UNK]":0,"a":1.5})")}, {"model.vocab"}},
+      {"huge id", {.model = word_piece(R"({"[UNK]":0,"a":4294967295})")}, {"model.vocab", "4294967295"}},
+      {"unknown token missing",
+       {.model = word_piece(R"({"a":1})")},
+       {"model.unk_token", "[UNK]", "not in the vocabulary"}},
+      {"no unknown token", {.model = word_piece(R"({"a":1})", "")}, {"unk_token", "missing"}},
+      {"merges missing", {.model = R"({"type":"BPE","vocab":{"a":0}})"}, {"merges", "missing"}},
+      {"merge of three", {.model = byte_pair(R"("merges":["a b ab"])")}, {"model.merges", "two tokens"}},
+      {"merge of one", {.model = byte_pair(R"("merges":["ab"])")}, {"model.merges", "two tokens"}},
+      {"merge list of three", {.model = byte_pair(R"("merges":[["a","b","ab"]])")}, {"model.merges", "pair"}},
+      {"merge of a stranger", {.model = byte_pair(R"("merges":["a c"])")}, {"model.merges", "'c'"}},
+      {"merge into a stranger", {.model = byte_pair(R"("merges":["b a"])")}, {"model.merges", "'ba'"}},
+      {"dropout", {.model = byte_pair(R"("merges":[],"dropout":0.1)")}, {"model.dropout", "random"}},
+      {"byte fallback",
+       {.model = byte_pair(R"("merges":[],"byte_fallback":true)")},
+       {"model.byte_fallback", "not supported"}},
+      {"byte-pair unknown missing",
+       {.model = byte_pair(R"("merges":[],"unk_token":"<unk>")")},
+       {"model.unk_token", "<unk>"}},
+  };
+  for (const auto& c : cases) {
+    const std::string message = refusal(c.parts.json());
+    for (const auto& part : c.says) EXPECT_THAT(message, HasSubstr(part)) << c.what;
+  }
+}
+
+TEST(TokenizerRejects, UnsupportedAndDamagedParts) {
+  const std::vector<RejectCase> cases = {
+      {"version", {.head = R"("version":"2.0",)"}, {"version", "2.0"}},
+      {"normalizer type",
+       {.normalizer = R"({"type":"Precompiled","precompiled_charsmap":""})"},
+       {"normalizer", "Precompiled", "not supported"}},
+      {"inside a sequence",
+       {.normalizer = R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Nmt"}]})"},
+       {"normalizer.normalizers", "Nmt"}},
+      {"no type", {.normalizer = "{}"}, {"normalizer.type"}},
+      {"normalizer is a string", {.normalizer = "\"NFC\""}, {"normalizer"}},
+      {"half a BERT normalizer",
+       {.normalizer = R"({"type":"BertNormalizer","clean_text":true})"},
+       {"normalizer.handle_chinese_chars"}},
+      {"replacing by expression",
+       {.normalizer = R"({"type":"Replace","pattern":{"Regex":"(a+)+$"},"content":""})"},
+       {"normalizer.pattern", "regular expression"}},
+      {"replacing nothing",
+       {.normalizer = R"({"type":"Replace","pattern":{"String":""},"content":"x"})"},
+       {"normalizer.pattern", "empty"}},
+      {"pre-tokenizer type",
+       {.pre_tokenizer = R"({"type":"Metaspace","replacement":"_"})"},
+       {"pre_tokenizer", "Metaspace", "not supported"}},
+      {"expression",
+       {.pre_tokenizer =
+            R"({"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated","invert":false})"},
+       {"pre_tokenizer.pattern", "Split", "not supported"}},
+      {"behavior",
+       {.pre_tokenizer = R"({"type":"Split","pattern":{"String":"a"},"behavior":"Exploded","invert":false})"},
+       {"pre_tokenizer.behavior"}},
+      {"empty literal",
+       {.pre_tokenizer = R"({"type":"Split","pattern":{"String":""},"behavior":"Removed","invert":false})"},
+       {"pre_tokenizer.pattern", "empty"}},
+      {"post-processor type",
+       {.post_processor = R"({"type":"Novel"})"},
+       {"post_processor", "Novel", "not supported"}},
+      {"two that add",
+       {.post_processor =
+            R"({"type":"Sequence","processors":[{"type":"BertProcessing","sep":["a",1],"cls":["b",2]},{"type":"BertProcessing","sep":["a",1],"cls":["b",2]}]})"},
+       {"post_processor.processors", "second"}},
+      {"id that does not exist",
+       {.post_processor = R"({"type":"BertProcessing","sep":["a",1],"cls":["x",9]})"},
+       {"post_processor", "id 9"}},
+      {"pair of one",
+       {.post_processor = R"({"type":"BertProcessing","sep":["a"],"cls":["x",1]})"},
+       {"post_processor", "pair"}},
+      {"template without text",
+       {.post_processor = R"({"type":"TemplateProcessing","single":[],"pair":[],"special_tokens":{}})"},
+       {"post_processor.single", "without the text"}},
+      {"template with text B",
+       {.post_processor =
+            R"({"type":"TemplateProcessing","single":[{"Sequence":{"id":"B","type_id":0}}],"pair":[],"special_tokens":{}})"},
+       {"post_processor.single", "not A"}},
+      {"template with a stranger",
+       {.post_processor =
+            R"({"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[CLS]","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{}})"},
+       {"post_processor.special_tokens", "[CLS]"}},
+      {"added token of another id",
+       {.added = "[" + added("a", 2) + "]"},
+       {"added_tokens", "'a'", "id 2", "says 1"}},
+      {"added token with a gap",
+       {.added = "[" + added("<x>", 7) + "]"},
+       {"added_tokens", "'<x>'", "id 7", "is 3"}},
+      {"added token twice",
+       {.added = "[" + added("<x>", 3) + "," + added("<x>", 3) + "]"},
+       {"added_tokens", "'<x>'", "second time"}},
+      {"added token without flags",
+       {.added = "[" + added("<x>", 3, R"("special":true)") + "]"},
+       {"added_tokens", "single_word"}},
+      {"added tokens are an object", {.added = "{}"}, {"added_tokens"}},
+  };
+  for (const auto& c : cases) {
+    const std::string message = refusal(c.parts.json());
+    for (const auto& part : c.says) EXPECT_THAT(message, HasSubstr(part)) << c.what;
+  }
+}
+
+TEST(TokenizerRejects, Folders) {
+  struct FolderCase {
+    const char* what;
+    std::vector<std::pair<std::string, std::string>> files;
+    std::vector<std::string> says;
+  };
+  const std::string bert = "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n";
+  const FolderCase cases[] = {
+      {"nothing", {}, {"neither tokenizer.json nor vocab.txt"}},
+      {"empty file", {{"tokenizer.json", ""}}, {"tokenizer.json"}},
+      {"an array", {{"tokenizer.json", "[]"}}, {"tokenizer.json"}},
+      {"bytes", {{"tokenizer.json", std::string("\x80\x00\xff", 3)}}, {"tokenizer.json"}},
+      {"no [CLS]", {{"vocab.txt", "[UNK]\n[SEP]\n"}}, {"vocab.txt", "[CLS]"}},
+      {"empty vocabulary", {{"vocab.txt", ""}}, {"vocab.txt", "empty"}},
+      {"empty line", {{"vocab.txt", "[UNK]\n\n[CLS]\n"}}, {"vocab.txt:2", "empty line"}},
+      {"a token twice", {{"vocab.txt", bert + "a\n"}}, {"vocab.txt:6", "twice"}},
+      {"another class",
+       {{"vocab.txt", bert}, {"tokenizer_config.json", R"({"tokenizer_class":"BertJapaneseTokenizer"})"}},
+       {"tokenizer_class", "BertJapaneseTokenizer"}},
+      {"no basic splitting",
+       {{"vocab.txt", bert}, {"tokenizer_config.json", R"({"do_basic_tokenize":false})"}},
+       {"do_basic_tokenize"}},
+  };
+  for (const auto& c : cases) {
+    const TemporaryFolder folder;
+    for (const auto& [name, content] : c.files) folder.write(name, content);
+    try {
+      Tokenizer::load(folder.path());
+      ADD_FAILURE() << c.what << " was accepted";
+    } catch (const core::DataError& error) {
+      for (const auto& part : c.says) EXPECT_THAT(error.what(), HasSubstr(part)) << c.what;
+    }
+  }
+  const TemporaryFolder folder;
+  folder.write("vocab.txt", bert);
+  EXPECT_EQ(ids_of(Tokenizer::load(folder.path()), "A b"), (std::vector<std::uint32_t>{2, 4, 1, 3}));
+}
+
+}  // namespace
+}  // namespace muster::text

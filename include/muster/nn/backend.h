@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "muster/device/device.h"
+
+namespace muster::nn {
+
+/// The tensor library's name of a device. For a GPU, LibTorch's CUDA half is opened first (it is not linked,
+/// because it costs a CPU rank 0.5 GB and half a second); ResourceError says what is missing.
+c10::Device torch_device(const device::Device& device);
+
+/// Makes this thread compute on one thread, as canonical results need; cheap when it already does.
+void use_one_thread();
+
+std::string torch_version();
+
+}  // namespace muster::nn

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "muster/nn/activation.h"
+#include "muster/nn/module.h"
+
+namespace muster::nn {
+
+/// A matrix product made ready for one device and type: y = activation(x W^T + b), one tile of kTileRows rows
+/// at a time. On the CPU the weight is reordered once into oneDNN's blocked layout, and bias, activation and
+/// residual are done while the product is in registers; where LibTorch lacks these operators it is
+/// at::linear, on the same tiles.
+class PackedLinear {
+ public:
+  PackedLinear() = default;
+  /// `weight` is [out, in]; `bias` is [out] or undefined.
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
+               const ComputeTarget& target);
+
+  at::Tensor forward(const at::Tensor& tile) const;  ///< [kTileRows, in] -> [kTileRows, out]
+  /// forward(tile) + residual, rounded once. Only without an activation.
+  at::Tensor forward_add(const at::Tensor& tile, const at::Tensor& residual) const;
+  /// All tiles of `x` [tiles * kTileRows, in] into `out` [tiles * kTileRows, out].
+  void forward_rows(const at::Tensor& x, at::Tensor& out) const;
+
+ private:
+  at::Tensor weight_;  // reordered when reordered_
+  std::optional<at::Tensor> bias_;
+  Activation activation_ = Activation::kIdentity;
+  bool reordered_ = false;
+};
+
+enum class Bias { kNo, kYes };
+
+/// "weight" [out, in] and "bias" [out].
+class Linear : public Module {
+ public:
+  Linear(Extent in, Extent out, Activation activation = Activation::kIdentity, Bias bias = Bias::kYes);
+
+  at::Tensor forward(const at::Tensor& tile) const { return packed_.forward(tile); }
+  at::Tensor forward_add(const at::Tensor& tile, const at::Tensor& residual) const {
+    return packed_.forward_add(tile, residual);
+  }
+
+  /// The loaded weights, for a parent that fuses several layers into one.
+  Parameter& weight() { return *weight_; }
+  Parameter* bias() { return bias_; }
+
+ protected:
+  void on_prepare(const ComputeTarget& target) override;
+
+ private:
+  Activation activation_;
+  Parameter* weight_ = nullptr;
+  Parameter* bias_ = nullptr;
+  PackedLinear packed_;
+};
+
+/// True when the fast CPU path (reordered weights) is in this LibTorch.
+bool has_reordered_linear();
+
+}  // namespace muster::nn

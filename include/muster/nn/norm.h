@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "muster/nn/module.h"
+
+namespace muster::nn {
+
+/// Layer normalization over the last dimension: "weight" and "bias" [width].
+class LayerNorm : public Module {
+ public:
+  LayerNorm(Extent width, double epsilon);
+  at::Tensor forward(const at::Tensor& x) const;  ///< [rows, width]; statistics in fp32
+
+ protected:
+  void on_prepare(const ComputeTarget& target) override;
+
+ private:
+  double epsilon_;
+  Parameter& weight_;
+  Parameter& bias_;
+};
+
+/// A lookup table: "weight" [entries, width].
+class Embedding : public Module {
+ public:
+  Embedding(Extent entries, Extent width);
+  at::Tensor forward(const at::Tensor& indices) const;  ///< int64 [rows] -> [rows, width]
+  const at::Tensor& table() const { return weight_.value; }
+
+ protected:
+  void on_prepare(const ComputeTarget& target) override;
+
+ private:
+  Parameter& weight_;
+};
+
+}  // namespace muster::nn

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstdint>
+
+namespace muster::nn {
+
+/// Linear layers run on this many rows at a time, always. The bytes of a row depend on the row count of the
+/// matrix product, but not on the other rows nor on its place among them; so activations are padded to whole
+/// tiles. Whole tiles also give elementwise kernels a length without a vector tail, whose place would
+/// otherwise matter.
+inline constexpr std::int64_t kTileRows = 256;
+
+constexpr std::int64_t tiles_of(std::int64_t rows) {
+  return (rows + kTileRows - 1) / kTileRows;
+}
+constexpr std::int64_t padded_rows(std::int64_t rows) {
+  return tiles_of(rows) * kTileRows;
+}
+
+}  // namespace muster::nn

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/sentence_modules.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "muster/nn/linear.h"
+#include "muster/nn/norm.h"
+#include "muster/nn/tiles.h"
+
+namespace muster::models {
+namespace {
+
+constexpr std::int64_t kMostOutputs = 1 << 20;
+
+class Normalize final : public SentenceModule {
+ public:
+  explicit Normalize(std::int64_t width) : SentenceModule(width, width) {}
+
+  at::Tensor forward(const at::Tensor& x) const override {
+    at::Tensor out = x.clone();
+    auto* row = out.mutable_data_ptr<float>();
+    for (std::int64_t r = 0; r < out.size(0); ++r, row += outputs()) {
+      double squares = 0;
+      for (std::int64_t i = 0; i < outputs(); ++i) squares += static_cast<double>(row[i]) * row[i];
+      const auto length = std::max(static_cast<float>(std::sqrt(squares)), 1e-12f);
+      for (std::int64_t i = 0; i < outputs(); ++i) row[i] /= length;
+    }
+    return out;
+  }
+};
+
+class Norm final : public SentenceModule {
+ public:
+  explicit Norm(nn::Extent width) : SentenceModule(width.size, width.size), norm_(width, 1e-5) {
+    add_child("norm", norm_);
+  }
+  at::Tensor forward(const at::Tensor& x) const override { return norm_.forward(x); }
+
+ private:
+  nn::LayerNorm norm_;
+};
+
+struct DenseConfig {
+  nn::Extent in, out;
+  nn::Bias bias = nn::Bias::kYes;
+  nn::Activation activation = nn::Activation::kTanh;
+  bool use_residual = false;
+
+  static DenseConfig read(const formats::JsonValue& json);
+};
+
+DenseConfig DenseConfig::read(const formats::JsonValue& json) {
+  DenseConfig config{.in = {json.get<std::int64_t>("in_features"), "in_features"},
+                     .out = {json.get<std::int64_t>("out_features"), "out_features"},
+                     .bias = json.get_or<bool>("bias", true) ? nn::Bias::kYes : nn::Bias::kNo,
+                     .use_residual = json.get_or<bool>("use_residual", false)};
+  if (config.out.size < 1 || config.out.size > kMostOutputs)
+    json.at("out_features").fail(fmt::format("is {}, expected 1 to {}", config.out.size, kMostOutputs));
+  const auto activation = json.find("activation_function");
+  if (!activation || activation->is_null()) return config;
+  const std::string_view path = activation->view();
+  const auto known = nn::activation_from_torch_class(path.substr(path.rfind('.') + 1));
+  if (!path.starts_with("torch.") || !known)
+    activation->fail(fmt::format("is '{}'; known: torch's Identity, Tanh, ReLU, GELU, SiLU, Sigmoid", path));
+  config.activation = *known;
+  return config;
+}
+
+class Dense final : public SentenceModule {
+ public:
+  explicit Dense(const DenseConfig& config)
+      : SentenceModule(config.in.size, config.out.size),
+        linear_(config.in, config.out, config.activation, config.bias),
+        use_residual_(config.use_residual) {
+    add_child("linear", linear_);
+    if (!use_residual_ || inputs() == outputs()) return;
+    residual_ = std::make_unique<nn::Linear>(config.in, config.out, nn::Activation::kIdentity, nn::Bias::kNo);
+    add_child("residual", *residual_);
+  }
+
+  at::Tensor forward(const at::Tensor& x) const override {
+    at::Tensor out = at::empty({x.size(0), outputs()}, x.options());
+    for (std::int64_t row = 0; row < x.size(0); row += nn::kTileRows) {
+      const at::Tensor tile = x.narrow(0, row, nn::kTileRows);
+      at::Tensor projected = linear_.forward(tile);  // [tile, outputs]
+      if (use_residual_) projected = projected + (residual_ ? residual_->forward(tile) : tile);
+      out.narrow(0, row, nn::kTileRows).copy_(projected);
+    }
+    return out;
+  }
+
+ private:
+  nn::Linear linear_;
+  std::unique_ptr<nn::Linear> residual_;
+  bool use_residual_;
+};
+
+// A module may be told to work on other tensors than the text's vector; then the text's vector is not what it
+// is here.
+void expect_sentence_vectors(const formats::JsonValue& config) {
+  for (const char* key : {"module_input_name", "module_output_name"}) {
+    const auto name = config.find(key);
+    if (name && !name->is_null() && name->as<std::string>() != "sentence_embedding")
+      name->fail(fmt::format("is '{}'; only 'sentence_embedding' is supported", name->view()));
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<SentenceModule> make_normalize(std::int64_t width) {
+  return std::make_unique<Normalize>(width);
+}
+
+std::unique_ptr<SentenceModule> make_sentence_module(const std::string& kind,
+                                                     const formats::JsonValue& config, std::int64_t inputs) {
+  if (kind != "Normalize" && kind != "Dense" && kind != "LayerNorm") return nullptr;
+  expect_sentence_vectors(config);
+  if (kind == "Normalize") return make_normalize(inputs);
+  const char* key = kind == "Dense" ? "in_features" : "dimension";
+  const auto width = config.get<std::int64_t>(key);
+  if (width != inputs)
+    config.at(key).fail(fmt::format("is {}, but the module before it gives {}", width, inputs));
+  if (kind == "Dense") return std::make_unique<Dense>(DenseConfig::read(config));
+  return std::make_unique<Norm>(nn::Extent{inputs, "dimension"});
+}
+
+}  // namespace muster::models

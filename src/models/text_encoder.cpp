@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/models/text_encoder.h"
+
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/Functions.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "models/sentence_folder.h"
+#include "models/token_batch.h"
+#include "muster/core/error.h"
+#include "muster/nn/backend.h"
+#include "muster/nn/tiles.h"
+
+namespace muster::models {
+namespace {
+
+c10::ScalarType scalar_type(ComputeType type) {
+  switch (type) {
+    case ComputeType::kFp32:
+      return c10::ScalarType::Float;
+    case ComputeType::kBf16:
+      return c10::ScalarType::BFloat16;
+    case ComputeType::kFp16:
+      return c10::ScalarType::Half;
+  }
+  throw core::InternalError("unknown compute type");
+}
+
+// The library's allocators say in words only that memory ran out.
+[[noreturn]] void rethrow(const c10::Error& error, const PackedTexts& texts) {
+  const std::string_view what = error.what_without_backtrace();
+  const bool out_of_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+                             what.find("can't allocate memory") != std::string_view::npos ||
+                             what.find("out of memory") != std::string_view::npos;
+  const auto where = fmt::format("embedding {} texts of {} tokens", texts.lengths.size(), texts.ids.size());
+  if (out_of_memory) throw core::ResourceError(fmt::format("{}: {}", where, what));
+  throw core::InternalError(fmt::format("{}: {}", where, what));
+}
+
+class SentenceEncoder final : public TextEncoder {
+ public:
+  SentenceEncoder(SentenceFolder folder, const nn::ComputeTarget& target)
+      : folder_(std::move(folder)), description_(folder_.describe()), target_(target) {
+    load();
+  }
+
+  const EncoderDescription& description() const override { return description_; }
+
+  void embed(const PackedTexts& texts, std::span<float> out) const override {
+    core::internal_check(out.size() == texts.lengths.size() * description_.dimensions,
+                         "embed: wrong size of the result");
+    check_texts(texts, folder_.transformer->facts());
+    if (texts.lengths.empty()) return;
+    prepare_compute_thread();
+    const c10::InferenceMode inference;
+    try {
+      const TokenBatch batch =
+          make_token_batch(texts, folder_.transformer->facts().positions, target_.device);
+      at::Tensor x = pool_texts(folder_.transformer->forward(batch), texts);
+      for (const SentenceStep& step : folder_.steps) x = step.module->forward(x);
+      std::copy_n(x.const_data_ptr<float>(), out.size(), out.begin());
+    } catch (const c10::Error& error) {
+      rethrow(error, texts);
+    }
+  }
+
+  void release_memory() const override {
+    if (target_.device.is_cuda())
+      at::getDeviceAllocator(target_.device.type())->emptyCache();
+    else
+      malloc_trim(0);
+  }
+
+ private:
+  void load() {
+    const c10::InferenceMode inference;
+    const std::string path = path_in(folder_.folder, folder_.transformer_folder);
+    Transformer& transformer = *folder_.transformer;
+    load_module(transformer, path, transformer.facts().weights, target_);
+    for (SentenceStep& step : folder_.steps)  // behind pooling all is fp32, on the host
+      if (step.module->parameter_count() > 0)
+        load_module(*step.module, path_in(folder_.folder, step.folder), {}, {});
+  }
+
+  // The mapped checkpoint lives until prepare() has copied what it needs.
+  static void load_module(nn::Module& module, const std::string& path, const WeightRules& rules,
+                          const nn::ComputeTarget& target) {
+    const formats::Safetensors checkpoint = open_checkpoint(path);
+    load_weights(module, checkpoint, rules, path + "/config.json");
+    try {
+      module.prepare(target);
+    } catch (const c10::Error& error) {
+      throw core::ResourceError(
+          fmt::format("{}: preparing the weights: {}", path, error.what_without_backtrace()),
+          checkpoint.total_bytes());
+    }
+  }
+
+  // [rows, hidden] -> fp32 [texts in whole tiles, modes * hidden] on the host
+  at::Tensor pool_texts(const at::Tensor& hidden_states, const PackedTexts& texts) const {
+    const at::Tensor states = hidden_states.to(c10::DeviceType::CPU, c10::ScalarType::Float).contiguous();
+    const auto hidden = static_cast<std::size_t>(states.size(1));
+    const std::size_t width = folder_.pooling.modes.size() * hidden;
+    const std::size_t prompt_tokens = folder_.pooling.include_prompt ? 0 : texts.prompt_tokens;
+    at::Tensor pooled = at::zeros(
+        {nn::padded_rows(static_cast<std::int64_t>(texts.lengths.size())), static_cast<std::int64_t>(width)},
+        c10::ScalarType::Float);
+    const float* row = states.const_data_ptr<float>();
+    auto* out = pooled.mutable_data_ptr<float>();
+    for (const std::uint32_t length : texts.lengths) {
+      pool({row, length * hidden}, hidden, prompt_tokens, folder_.pooling.modes, {out, width});
+      row += length * hidden;
+      out += width;
+    }
+    return pooled;
+  }
+
+  SentenceFolder folder_;
+  EncoderDescription description_;
+  nn::ComputeTarget target_;
+};
+
+}  // namespace
+
+ComputeType compute_type_from_name(const std::string& name) {
+  for (const ComputeType type : {ComputeType::kFp32, ComputeType::kBf16, ComputeType::kFp16})
+    if (name == compute_type_name(type)) return type;
+  throw core::ConfigError(fmt::format("compute type '{}' is not known; known: fp32, bf16, fp16", name));
+}
+
+std::string compute_type_name(ComputeType type) {
+  switch (type) {
+    case ComputeType::kFp32:
+      return "fp32";
+    case ComputeType::kBf16:
+      return "bf16";
+    case ComputeType::kFp16:
+      return "fp16";
+  }
+  throw core::InternalError("unknown compute type");
+}
+
+std::unique_ptr<TextEncoder> load_text_encoder(const EncoderLoadConfig& config) {
+  if (config.compute_type == ComputeType::kFp16 && config.device.kind == device::Kind::kCpu)
+    throw core::ConfigError("run.dtype is fp16, but a CPU has no fast fp16 arithmetic; use bf16 or fp32");
+  SentenceFolder folder = read_sentence_folder(config.folder, config.overrides);
+  const nn::ComputeTarget target{nn::torch_device(config.device), scalar_type(config.compute_type)};
+  prepare_compute_thread();
+  return std::make_unique<SentenceEncoder>(std::move(folder), target);
+}
+
+EncoderDescription describe_text_encoder(const std::string& folder, const EncoderOverrides& overrides) {
+  return read_sentence_folder(folder, overrides).describe();
+}
+
+void prepare_compute_thread() {
+  nn::use_one_thread();
+}
+
+std::string torch_version() {
+  return nn::torch_version();
+}
+
+}  // namespace muster::models

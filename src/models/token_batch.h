@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "models/transformer.h"
+#include "muster/models/text_encoder.h"
+
+namespace muster::models {
+
+/// DataError when an id or a length is none that the transformer takes.
+void check_texts(const PackedTexts& texts, const TransformerFacts& facts);
+/// Ids and positions on the device, padded to whole tiles. The texts are checked.
+TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule, c10::Device device);
+
+}  // namespace muster::models

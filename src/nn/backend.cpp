@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/nn/backend.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <torch/headeronly/version.h>
+
+#include "muster/core/error.h"
+
+namespace muster::nn {
+namespace {
+
+// Beside the library that holds at::empty, whatever the loader's path says.
+std::string cuda_library_path() {
+  Dl_info info{};
+  const auto anchor = reinterpret_cast<const void*>(&at::_ops::relu::call);
+  if (dladdr(anchor, &info) == 0 || info.dli_fname == nullptr) return "libtorch_cuda.so";
+  const std::string path = info.dli_fname;
+  const auto slash = path.rfind('/');
+  return (slash == std::string::npos ? "" : path.substr(0, slash + 1)) + "libtorch_cuda.so";
+}
+
+void open_cuda_half() {
+  const std::string path = cuda_library_path();
+  // Kept open for good: its operators stay registered. Global, as its own parts look each other up by name.
+  static void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (handle) return;
+  const char* why = dlerror();
+  throw core::ResourceError(
+      fmt::format("LibTorch's CUDA half cannot be opened: {}; install the CUDA wheels (scripts/bootstrap.sh "
+                  "--cuda) or run with "
+                  "run.device=cpu",
+                  why ? why : path));
+}
+
+}  // namespace
+
+c10::Device torch_device(const device::Device& device) {
+  if (device.kind == device::Kind::kCpu) return c10::DeviceType::CPU;
+  open_cuda_half();
+  return {c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device.index)};
+}
+
+void use_one_thread() {
+  if (at::get_num_threads() != 1) at::set_num_threads(1);
+}
+
+std::string torch_version() {
+  return TORCH_VERSION;
+}
+
+}  // namespace muster::nn

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/nn/linear.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <array>
+#include <string_view>
+
+#include "muster/core/error.h"
+#include "muster/core/log.h"
+#include "muster/nn/tiles.h"
+
+namespace muster::nn {
+namespace {
+
+// LibTorch's private oneDNN operators, found by name when the process starts to use them.
+using Scalars = c10::List<std::optional<at::Scalar>>;
+using Reorder = at::Tensor(const at::Tensor&, std::optional<std::int64_t>);
+using Product = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                           std::string_view, Scalars, std::optional<std::string_view>);
+using ProductAdd = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                              const std::optional<at::Tensor>&, std::string_view);
+
+struct Operators {
+  c10::TypedOperatorHandle<Reorder> reorder;
+  c10::TypedOperatorHandle<Product> product;
+  c10::TypedOperatorHandle<ProductAdd> product_add;
+};
+
+std::optional<Operators> find_operators() {
+  auto& dispatcher = c10::Dispatcher::singleton();
+  const auto reorder = dispatcher.findSchema({"mkldnn::_reorder_linear_weight", ""});
+  const auto product = dispatcher.findSchema({"mkldnn::_linear_pointwise", ""});
+  const auto product_add = dispatcher.findSchema({"mkldnn::_linear_pointwise", "binary"});
+  if (!reorder || !product || !product_add) return std::nullopt;
+  return Operators{reorder->typed<Reorder>(), product->typed<Product>(), product_add->typed<ProductAdd>()};
+}
+
+const std::optional<Operators>& operators() {
+  static const std::optional<Operators> found = find_operators();
+  return found;
+}
+
+// The operators may exist and still refuse this processor or type, so each type is tried once.
+bool works(c10::ScalarType dtype) {
+  try {
+    const at::Tensor weight = at::zeros({16, 16}, dtype);
+    const at::Tensor x = at::zeros({kTileRows, 16}, dtype);
+    const at::Tensor packed = operators()->reorder.call(weight, kTileRows);
+    operators()->product.call(x, packed, std::nullopt, "gelu", Scalars(), "none");
+    operators()->product_add.call(x, x, packed, std::nullopt, "add");
+    return true;
+  } catch (const std::exception& error) {
+    core::log::debug("linear layers take the plain path for {}: {}", c10::toString(dtype), error.what());
+    return false;
+  }
+}
+
+bool can_reorder(const ComputeTarget& target) {
+  if (target.device.type() != c10::DeviceType::CPU || !operators()) return false;
+  static const bool fp32 = works(c10::ScalarType::Float);
+  static const bool bf16 = works(c10::ScalarType::BFloat16);
+  if (target.dtype == c10::ScalarType::Float) return fp32;
+  return target.dtype == c10::ScalarType::BFloat16 && bf16;
+}
+
+struct FusedName {
+  std::string_view attribute;
+  std::optional<std::string_view> algorithm;
+};
+
+FusedName fused_name(Activation activation) {
+  switch (activation) {
+    case Activation::kIdentity:
+      return {"none", std::nullopt};
+    case Activation::kRelu:
+      return {"relu", std::nullopt};
+    case Activation::kGelu:
+      return {"gelu", "none"};
+    case Activation::kGeluTanh:
+      return {"gelu", "tanh"};
+    case Activation::kSilu:
+      return {"swish", std::nullopt};
+    case Activation::kTanh:
+      return {"tanh", std::nullopt};
+    case Activation::kSigmoid:
+      return {"sigmoid", std::nullopt};
+  }
+  throw core::InternalError("unknown activation");
+}
+
+}  // namespace
+
+bool has_reordered_linear() {
+  return can_reorder({});
+}
+
+PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
+                           const ComputeTarget& target)
+    : activation_(activation), reordered_(can_reorder(target)) {
+  const at::Tensor plain =
+      weight.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/!reordered_);
+  weight_ = reordered_ ? operators()->reorder.call(plain.contiguous(), kTileRows) : plain;
+  if (bias.defined()) bias_ = bias.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/true);
+}
+
+at::Tensor PackedLinear::forward(const at::Tensor& tile) const {
+  core::internal_check(tile.size(0) == kTileRows, "a linear layer computes whole tiles");
+  if (!reordered_) return activate(at::linear(tile, weight_, bias_), activation_);
+  const auto [attribute, algorithm] = fused_name(activation_);
+  return operators()->product.call(tile, weight_, bias_, attribute, Scalars(), algorithm);
+}
+
+at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& residual) const {
+  core::internal_check(tile.size(0) == kTileRows && activation_ == Activation::kIdentity,
+                       "a linear layer adds to whole tiles, without an activation");
+  if (!reordered_) return at::linear(tile, weight_, bias_).add_(residual);
+  return operators()->product_add.call(tile, residual, weight_, bias_, "add");
+}
+
+void PackedLinear::forward_rows(const at::Tensor& x, at::Tensor& out) const {
+  for (std::int64_t row = 0; row < x.size(0); row += kTileRows)
+    out.narrow(0, row, kTileRows).copy_(forward(x.narrow(0, row, kTileRows)));
+}
+
+Linear::Linear(Extent in, Extent out, Activation activation, Bias bias) : activation_(activation) {
+  weight_ = &add_parameter("weight", {out, in});
+  if (bias == Bias::kYes) bias_ = &add_parameter("bias", {out});
+}
+
+void Linear::on_prepare(const ComputeTarget& target) {
+  if (!weight_->value.defined()) return;  // a parent has taken it
+  packed_ = PackedLinear(weight_->value, bias_ ? bias_->value : at::Tensor(), activation_, target);
+  weight_->value.reset();
+  if (bias_) bias_->value.reset();
+}
+
+}  // namespace muster::nn

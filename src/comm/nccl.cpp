@@ -32,6 +32,15 @@ NcclFunctions open_nccl() {
 
 }  // namespace
 
+std::string nccl_version() {
+  std::string why;
+  const auto library = core::SharedLibrary::open(kCudaLibrary, &why);
+  const auto version = library ? library->function<NcclVersionFunction>(kNcclVersionSymbol) : nullptr;
+  if (version == nullptr) return "";
+  const int number = version();
+  return fmt::format("NCCL {}.{}.{}", number / 10000, number % 10000 / 100, number % 100);
+}
+
 std::unique_ptr<Backend> make_nccl_backend(Communicator& bootstrap, const NcclConfig& config) {
   NcclSetup setup{{}, bootstrap.rank(), bootstrap.size(), config};
   NcclFunctions functions;

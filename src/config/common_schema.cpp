@@ -176,6 +176,7 @@ void add_trouble(Schema& schema) {
             .default_value = "warn",
             .doc = "what a text longer than the model takes does",
             .flags = {"--on-truncate"},
+            .affects = kYes,
             .choices = {"warn", "fail"}})
       .add({.name = "run.max_failures",
             .default_value = "0",

@@ -20,4 +20,7 @@ struct NcclConfig {
 /// come in time.
 std::unique_ptr<Backend> make_nccl_backend(Communicator& bootstrap, const NcclConfig& config);
 
+/// "NCCL 2.28.9"; "" when libmuster_cuda.so cannot be opened.
+std::string nccl_version();
+
 }  // namespace muster::comm

@@ -55,7 +55,7 @@ struct CudaServices {
   int (*copy_to_host)(void* host, const void* device, std::uint64_t bytes);    ///< returns when done
   int (*copy_to_device)(void* device, const void* host, std::uint64_t bytes);  ///< returns when done
   const char* (*last_error)();
-  const char* (*versions)();  ///< "CUDA 13.0, NCCL 2.28.9"
+  const char* (*versions)();  ///< "CUDA 13.0"
 };
 const CudaServices* cuda_services();
 

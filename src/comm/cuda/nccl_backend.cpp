@@ -426,6 +426,11 @@ extern "C" __attribute__((visibility("default"))) void muster_nccl_unique_id(mus
   std::copy(bytes, bytes + sizeof id, out->begin());
 }
 
+extern "C" __attribute__((visibility("default"))) int muster_nccl_version() {
+  int version = 0;
+  return ncclGetVersion(&version) == ncclSuccess ? version : 0;
+}
+
 extern "C" __attribute__((visibility("default"))) muster::comm::Backend* muster_nccl_create(
     const muster::comm::NcclSetup* setup) {
   return muster::comm::NcclBackend::create(*setup).release();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
-#include <nccl.h>
 
 #include "muster/device/device.h"
 
@@ -54,11 +53,9 @@ const char* last_error() {
 
 const char* versions() {
   static const std::string* const text = [] {
-    int cuda = 0, nccl = 0;
+    int cuda = 0;
     cudaRuntimeGetVersion(&cuda);
-    ncclGetVersion(&nccl);
-    return new std::string(fmt::format("CUDA {}.{}, NCCL {}.{}.{}", cuda / 1000, cuda % 1000 / 10,
-                                       nccl / 10000, nccl % 10000 / 100, nccl % 100));
+    return new std::string(fmt::format("CUDA {}.{}", cuda / 1000, cuda % 1000 / 10));
   }();
   return text->c_str();
 }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "muster/comm/session.h"
+#include "muster/config/schema.h"
+#include "muster/device/device.h"
+#include "muster/formats/segment.h"
+#include "muster/io/hdf5_results.h"
+#include "muster/io/run_directory.h"
+#include "muster/plan/plan.h"
+
+namespace muster::phases {
+
+/// What a phase makes of one item before it is dealt: this travels to the rank that works on it.
+struct PreparedItem {
+  std::uint32_t length = 0;         ///< its size in the phase's unit (tokens); decides its cost
+  bool truncated = false;           ///< something of the item did not fit
+  std::vector<std::byte> payload;   ///< what the worker needs
+};
+
+/// One item of a micro-batch, in place in the batch's memory.
+struct ItemView {
+  std::uint64_t row = 0;
+  std::uint32_t length = 0;
+  bool truncated = false;
+  std::span<const std::byte> payload;
+};
+
+/// Works on micro-batches, one thread at a time. Made once a worker thread.
+class ItemWorker {
+ public:
+  virtual ~ItemWorker() = default;
+  /// One record an item, in any order. A record of an item must depend on that item alone.
+  /// core::ResourceError or std::bad_alloc: the runner halves the batch and calls again. core::DataError or a foreign
+  /// exception: the runner finds the guilty item by halving and lists it as failed. Other errors of ours end the job.
+  virtual std::vector<formats::Record> run(std::span<const ItemView> batch) = 0;
+  /// Drops caches after an out-of-memory error.
+  virtual void release_memory() {}
+};
+
+/// What a phase gets to publish from: the records of all ranks and starts.
+struct PublishContext {
+  io::RunDirectory& run;
+  comm::Communicator& world;
+  std::uint64_t rows = 0;                          ///< items with a result: the rows of every table
+  std::vector<std::uint64_t> failed_rows;          ///< sorted item rows without a result; not in any table
+  std::vector<io::JournalEntry> journal;
+  std::function<std::string()> next_id;            ///< rank 0: ids of the published rows, in order
+  std::map<std::string, io::H5Attribute> attributes;  ///< those that every result file carries
+  std::map<std::string, std::string>& facts;       ///< counts for summary and manifest
+};
+
+/// Memory and work as config files alone tell them.
+struct Footprint {
+  double weight_bytes = 0;             ///< one prepared model a rank
+  double worker_bytes = 0;             ///< activations of a worker thread at the batch budget
+  double flops_per_second = 0;         ///< a worker's expected rate; from a table by device and dtype
+  plan::CostModel flops;               ///< floating-point operations of an item by its length
+};
+
+/// A phase that works item by item: items, cost, run, publish. Constructed on every rank, before MPI for `plan`.
+class ItemPhase {
+ public:
+  virtual ~ItemPhase() = default;
+  /// What the results depend on besides keys and input: digests of model files. Rank 0.
+  virtual io::Identity identity() const = 0;
+  /// Text to payload. Called on every rank, from several threads.
+  virtual void prepare(std::string_view text, PreparedItem& out) const = 0;
+  virtual plan::CutConfig cut() const = 0;
+  virtual Footprint footprint() const = 0;
+  /// Bytes of result a row, to check the disk before any work.
+  virtual std::uint64_t result_bytes() const = 0;
+  /// Loads what workers share. Every rank, once, after the directory is locked and checked.
+  virtual void load() = 0;
+  virtual std::unique_ptr<ItemWorker> make_worker() = 0;
+  /// Collective: writes the final files; returns their names relative to the output directory, on every rank.
+  virtual std::vector<std::string> publish(PublishContext& context) = 0;
+  /// For `verify --redo`: the published result at `position` (the position-th published row), as a record's payload.
+  virtual std::vector<std::byte> published(const std::string& directory, std::uint64_t position) const = 0;
+  /// A record's payload as it is published (an encode row stored as fp16, say), to compare with published().
+  virtual std::vector<std::byte> as_published(std::span<const std::byte> payload) const = 0;
+};
+
+/// Where and with what a phase object works.
+struct PhaseContext {
+  const config::Config& config;  ///< every `auto` resolved
+  device::Device device;
+};
+
+/// A phase as commands see it. One line in registry.cpp makes it known.
+struct PhaseInfo {
+  std::string name;      ///< the command: "encode"
+  std::string summary;   ///< "documents -> embeddings.h5"
+  std::string item;      ///< plural, for figures: "documents"
+  std::string unit;      ///< of an item's length: "tokens"
+  config::Schema schema;
+  std::vector<std::string> examples;
+  std::function<std::unique_ptr<ItemPhase>(const PhaseContext&)> create;
+};
+
+using Registry = std::vector<PhaseInfo>;
+/// The phases of this program.
+Registry all_phases();
+const PhaseInfo* find_phase(const Registry& registry, const std::string& name);
+
+}  // namespace muster::phases

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "phases/commands/finished_job.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "muster/core/error.h"
+#include "muster/core/strings.h"
+
+namespace muster::phases {
+namespace {
+
+// Paths in resolved.yaml are as the user typed them: relative to where the job was started.
+std::string from_start_folder(const std::string& path, const std::string& start_folder) {
+  if (path.empty() || path.front() == '/' || std::filesystem::exists(path)) return path;
+  const auto there = std::filesystem::path(start_folder) / path;
+  return std::filesystem::exists(there) ? there.string() : path;
+}
+
+std::string yaml_list(const std::vector<std::string>& values) {
+  std::vector<std::string> quoted;
+  for (const auto& value : values) quoted.push_back(core::json_quote(value));
+  return "[" + core::join(quoted, ", ") + "]";
+}
+
+}  // namespace
+
+FinishedJob::FinishedJob(const Registry& registry, const std::string& directory) : directory_(directory) {
+  auto manifest = io::read_manifest(directory);
+  if (!manifest) {
+    throw core::DataError(fmt::format("{} has no manifest.json: it is no output directory, or its job is not finished (run the same "
+                                      "command again)", directory));
+  }
+  manifest_ = std::move(*manifest);
+  info_ = find_phase(registry, manifest_.job);
+  if (info_ == nullptr) throw core::DataError(fmt::format("{} was made by '{}', which this program does not have", directory, manifest_.job));
+  const std::string yaml = directory + "/resolved.yaml";
+  config::Sources sources;
+  sources.yaml_path = yaml;
+  config_ = config::load_config(info_->schema, sources);
+  const std::string start = manifest_.facts["working_directory"];
+  sources.sets = {{"model.path", core::json_quote(from_start_folder(config_.string("model.path"), start))}};
+  auto inputs = config_.strings("input.path");
+  for (auto& input : inputs) input = from_start_folder(input, start);
+  sources.sets.emplace_back("input.path", yaml_list(inputs));
+  config_ = config::load_config(info_->schema, sources);
+}
+
+ItemPhase& FinishedJob::phase() {
+  if (!phase_) {
+    const auto device = device::choose_device({.device = config_.string("run.device"), .gpu_ids = config_.integers("run.gpu_ids")}, 0);
+    phase_ = info_->create({config_, device});
+    for (const auto& [name, value] : phase_->identity()) {
+      const auto known = manifest_.identity.find(name);
+      if (known != manifest_.identity.end() && known->second != value) {
+        throw core::DataError(fmt::format("{} was made with another model: {} was {} and is {} now ({})", directory_, name,
+                                          known->second, value, config_.string("model.path")));
+      }
+    }
+    phase_->load();
+    worker_ = phase_->make_worker();
+  }
+  return *phase_;
+}
+
+formats::Record FinishedJob::run(std::string_view text) {
+  ItemPhase& phase = this->phase();
+  PreparedItem prepared;
+  phase.prepare(text, prepared);
+  const ItemView view{.row = 0, .length = prepared.length, .truncated = prepared.truncated, .payload = prepared.payload};
+  auto records = worker_->run({&view, 1});
+  core::internal_check(records.size() == 1, "a worker must return one record an item");
+  return std::move(records.front());
+}
+
+}  // namespace muster::phases

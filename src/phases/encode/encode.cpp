@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "phases/encode/encode.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "muster/core/digest.h"
+#include "muster/core/error.h"
+#include "muster/core/half.h"
+#include "muster/models/text_encoder.h"
+#include "muster/text/lower_case.h"
+#include "muster/text/tokenizer.h"
+#include "phases/encode/model_choice.h"
+#include "phases/runner/publish_rows.h"
+
+namespace muster::phases {
+namespace {
+
+// A record's payload: float32 [dimensions], int32 tokens, uint8 truncated.
+struct RowLayout {
+  std::size_t dimensions;
+  std::size_t vector_bytes() const { return dimensions * sizeof(float); }
+  std::size_t bytes() const { return vector_bytes() + sizeof(std::int32_t) + 1; }
+};
+
+class EncodeWorker : public ItemWorker {
+ public:
+  EncodeWorker(const models::TextEncoder& encoder, RowLayout layout, std::size_t id_bytes, std::uint32_t prompt_tokens)
+      : encoder_(encoder), layout_(layout), id_bytes_(id_bytes), prompt_tokens_(prompt_tokens) {
+    models::prepare_compute_thread();
+  }
+
+  std::vector<formats::Record> run(std::span<const ItemView> batch) override {
+    ids_.clear();
+    lengths_.clear();
+    for (const auto& item : batch) {
+      append_ids(item.payload);
+      lengths_.push_back(item.length);
+    }
+    vectors_.resize(batch.size() * layout_.dimensions);
+    encoder_.embed({ids_, lengths_, prompt_tokens_}, vectors_);
+    std::vector<formats::Record> records;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      records.push_back(record(batch[i], std::span(vectors_).subspan(i * layout_.dimensions, layout_.dimensions)));
+    }
+    return records;
+  }
+
+  void release_memory() override {
+    ids_ = {};
+    vectors_ = {};
+    encoder_.release_memory();
+  }
+
+ private:
+  void append_ids(std::span<const std::byte> payload) {
+    const std::size_t count = payload.size() / id_bytes_, begin = ids_.size();
+    ids_.resize(begin + count);
+    if (id_bytes_ == sizeof(std::uint32_t)) {
+      std::memcpy(ids_.data() + begin, payload.data(), payload.size());
+      return;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      std::uint16_t id;
+      std::memcpy(&id, payload.data() + i * sizeof id, sizeof id);
+      ids_[begin + i] = id;
+    }
+  }
+
+  formats::Record record(const ItemView& item, std::span<const float> vector) const {
+    formats::Record record{.item = item.row, .kind = formats::RecordKind::kResult, .payload = {}};
+    if (!std::all_of(vector.begin(), vector.end(), [](float x) { return std::isfinite(x); })) {
+      const std::string reason = "the embedding has a value that is not finite (NaN or infinity)";
+      const auto bytes = std::as_bytes(std::span(reason));
+      record.kind = formats::RecordKind::kFailure;
+      record.payload.assign(bytes.begin(), bytes.end());
+      return record;
+    }
+    const auto tokens = static_cast<std::int32_t>(item.length);
+    record.payload.resize(layout_.bytes());
+    std::byte* out = record.payload.data();
+    std::memcpy(out, vector.data(), layout_.vector_bytes());
+    std::memcpy(out + layout_.vector_bytes(), &tokens, sizeof tokens);
+    out[layout_.bytes() - 1] = static_cast<std::byte>(item.truncated);
+    return record;
+  }
+
+  const models::TextEncoder& encoder_;
+  RowLayout layout_;
+  std::size_t id_bytes_;
+  std::uint32_t prompt_tokens_;
+  std::vector<std::uint32_t> ids_, lengths_;
+  std::vector<float> vectors_;
+};
+
+class EncodePhase : public ItemPhase {
+ public:
+  explicit EncodePhase(const PhaseContext& context)
+      : choice_(choose_model(context.config, context.device)),
+        description_(models::describe_text_encoder(choice_.load.folder, choice_.load.overrides)),
+        tokenizer_(text::Tokenizer::load(tokenizer_folder(choice_.load.folder, description_))),
+        prompt_(choose_prompt(context.config, description_)),
+        batch_tokens_(static_cast<std::uint64_t>(context.config.integer("run.batch_tokens"))),
+        batch_size_(static_cast<std::uint32_t>(context.config.is_auto("run.batch_size") ? 0 : context.config.integer("run.batch_size"))),
+        half_output_(context.config.string("output.dtype") == "fp16"),
+        layout_{description_.dimensions},
+        id_bytes_(description_.vocab <= 65536 ? sizeof(std::uint16_t) : sizeof(std::uint32_t)) {
+    if (tokenizer_.vocab_size() > description_.vocab) {
+      throw core::DataError(fmt::format("{}: the tokenizer gives ids up to {}, but the model has {} word embeddings; "
+                                        "tokenizer.json and the weights do not belong together",
+                                        choice_.load.folder, tokenizer_.vocab_size() - 1, description_.vocab));
+    }
+  }
+
+  io::Identity identity() const override { return model_digests(choice_.load.folder); }
+
+  void prepare(std::string_view text, PreparedItem& out) const override {
+    thread_local text::Encoding encoding;
+    thread_local std::string changed;
+    if (!prompt_.empty()) text = changed.assign(prompt_).append(text);
+    if (description_.lower_case) text = changed = text::lower_case(text);
+    tokenizer_.encode(text, description_.max_length, encoding);
+    out.length = static_cast<std::uint32_t>(encoding.ids.size());
+    out.truncated = encoding.truncated();
+    out.payload.resize(encoding.ids.size() * id_bytes_);
+    if (id_bytes_ == sizeof(std::uint32_t)) {
+      std::memcpy(out.payload.data(), encoding.ids.data(), out.payload.size());
+      return;
+    }
+    for (std::size_t i = 0; i < encoding.ids.size(); ++i) {
+      const auto id = static_cast<std::uint16_t>(encoding.ids[i]);
+      std::memcpy(out.payload.data() + i * sizeof id, &id, sizeof id);
+    }
+  }
+
+  plan::CutConfig cut() const override {
+    plan::CutConfig cut;
+    cut.batch_tokens = batch_tokens_;
+    cut.batch_items = batch_size_;
+    cut.cost = flops();
+    return cut;
+  }
+
+  Footprint footprint() const override { return encoder_footprint(description_, choice_, batch_tokens_); }
+
+  std::uint64_t result_bytes() const override { return layout_.bytes(); }
+
+  void load() override { encoder_ = models::load_text_encoder(choice_.load); }
+
+  std::unique_ptr<ItemWorker> make_worker() override {
+    core::internal_check(encoder_ != nullptr, "the model is not loaded");
+    return std::make_unique<EncodeWorker>(*encoder_, layout_, id_bytes_, prompt_tokens());
+  }
+
+  std::vector<std::string> publish(PublishContext& context) override {
+    std::uint64_t truncated = 0;
+    const std::size_t flag = layout_.bytes() - 1;
+    const std::vector<Column> columns{
+        {"/embeddings", half_output_ ? io::H5Type::kF16 : io::H5Type::kF32, layout_.dimensions,
+         [this](auto payload, auto row) { store_vector(payload, row); }},
+        {"/n_tokens", io::H5Type::kI32, 0,
+         [this](auto payload, auto row) { std::memcpy(row.data(), payload.data() + layout_.vector_bytes(), row.size()); }},
+        {"/truncated", io::H5Type::kU8, 0,
+         [&](auto payload, auto row) {
+           row[0] = payload[flag];
+           truncated += static_cast<std::uint64_t>(payload[flag]);
+         }}};
+    auto attributes = model_attributes(description_, choice_);
+    attributes.insert(context.attributes.begin(), context.attributes.end());
+    if (context.world.is_root()) {
+      for (const auto& [name, value] : identity()) attributes[attribute_name(name)] = value;
+    }
+    publish_rows(context, context.run.file("embeddings.h5"), columns, attributes);
+    context.facts["truncated"] = std::to_string(context.world.all_reduce_value(truncated, comm::Op::kSum));
+    return {"embeddings.h5"};
+  }
+
+  std::vector<std::byte> published(const std::string& directory, std::uint64_t position) const override {
+    const io::H5Reader reader(directory + "/embeddings.h5");
+    const auto vector = reader.read_rows("/embeddings", position, 1);
+    const auto tokens = reader.read_i32("/n_tokens", position, 1);
+    const auto truncated = reader.read_u8("/truncated", position, 1);
+    std::vector<std::byte> payload(layout_.bytes());
+    std::memcpy(payload.data(), vector.data(), layout_.vector_bytes());
+    std::memcpy(payload.data() + layout_.vector_bytes(), tokens.data(), sizeof(std::int32_t));
+    payload[layout_.bytes() - 1] = static_cast<std::byte>(truncated[0]);
+    return payload;
+  }
+
+  std::vector<std::byte> as_published(std::span<const std::byte> payload) const override {
+    std::vector<std::byte> out(payload.begin(), payload.end());
+    if (!half_output_) return out;
+    for (std::size_t i = 0; i < layout_.dimensions; ++i) {
+      float value;
+      std::memcpy(&value, payload.data() + i * sizeof value, sizeof value);
+      value = core::half_to_float(core::float_to_half(value));
+      std::memcpy(out.data() + i * sizeof value, &value, sizeof value);
+    }
+    return out;
+  }
+
+ private:
+  // Tokens that the prompt takes at the start of every text: its own, and the special ones before it.
+  std::uint32_t prompt_tokens() const {
+    if (prompt_.empty() || description_.include_prompt) return 0;
+    text::Encoding encoding;
+    tokenizer_.encode(description_.lower_case ? text::lower_case(prompt_) : prompt_, description_.max_length, encoding);
+    return static_cast<std::uint32_t>(encoding.ids.size()) - 1;  // without the closing token
+  }
+
+  plan::CostModel flops() const {
+    return {.per_item = 0, .linear = description_.linear_flops_per_token, .quadratic = description_.attention_flops_per_token2};
+  }
+
+  void store_vector(std::span<const std::byte> payload, std::span<std::byte> row) const {
+    if (!half_output_) {
+      std::memcpy(row.data(), payload.data(), row.size());
+      return;
+    }
+    for (std::size_t i = 0; i < layout_.dimensions; ++i) {
+      float value;
+      std::memcpy(&value, payload.data() + i * sizeof value, sizeof value);
+      const std::uint16_t half = core::float_to_half(value);
+      std::memcpy(row.data() + i * sizeof half, &half, sizeof half);
+    }
+  }
+
+  ModelChoice choice_;
+  models::EncoderDescription description_;
+  text::Tokenizer tokenizer_;
+  std::string prompt_;
+  std::uint64_t batch_tokens_;
+  std::uint32_t batch_size_;
+  bool half_output_;
+  RowLayout layout_;
+  std::size_t id_bytes_;
+  std::unique_ptr<models::TextEncoder> encoder_;
+};
+
+}  // namespace
+
+PhaseInfo encode_phase() {
+  PhaseInfo info;
+  info.name = "encode";
+  info.summary = "documents -> embeddings.h5";
+  info.item = "documents";
+  info.unit = "tokens";
+  info.schema = config::common_schema();
+  info.schema.add(encoder_schema());
+  info.examples = {"mpirun -n 4 muster encode -m models/all-MiniLM-L6-v2 -i docs.tsv -o out/encode",
+                   "muster encode configs/encode/minilm.yaml -i docs.jsonl.gz -o out/encode -n 2"};
+  info.create = [](const PhaseContext& context) { return std::make_unique<EncodePhase>(context); };
+  return info;
+}
+
+}  // namespace muster::phases

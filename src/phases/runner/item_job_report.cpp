@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a job says about itself when it ends: failures.jsonl, metrics.jsonl, manifest.json, the summary.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "muster/core/clock.h"
+#include "muster/core/file.h"
+#include "muster/core/log.h"
+#include "muster/core/strings.h"
+#include "phases/runner/item_job_impl.h"
+#include "phases/runner/plan_report.h"
+
+namespace muster::phases {
+namespace {
+
+std::string fact(const std::map<std::string, std::string>& facts, const std::string& name) {
+  const auto found = facts.find(name);
+  return found == facts.end() ? "0" : found->second;
+}
+
+}  // namespace
+
+core::ExitCode ItemJob::dry_run() {
+  comm::collectively(world_, [&] {
+    if (!is_root()) return;
+    fmt::print("{}", plan_report(request_.phase, config_, *phase_, input_of(config_), world_.size()).text);
+  });
+  return core::ExitCode::kDone;
+}
+
+core::ExitCode ItemJob::report_finished() {
+  int code = 0;
+  if (is_root()) {
+    const auto manifest = io::read_manifest(run_->path());
+    core::internal_check(manifest.has_value(), "a finished job has a manifest");
+    code = std::stoi(fact(manifest->facts, "exit_code"));
+    core::log::info("{} is finished already ({}): {} {}, truncated {}, rejected {}, failed {}; --fresh starts over", run_->path(),
+                    fact(manifest->facts, "finished_utc"), fact(manifest->facts, "rows"), request_.phase.item,
+                    fact(manifest->facts, "truncated"), fact(manifest->facts, "rejected"), fact(manifest->facts, "failed"));
+  }
+  code = world_.broadcast_value<std::int32_t>(code);
+  core::log::close_file();
+  if (is_root() && code == 0) run_->remove_run_files();
+  return static_cast<core::ExitCode>(code);
+}
+
+core::ExitCode ItemJob::final_code() const {
+  const std::uint64_t bad = failed_rows_.size() + survey_.rejected;
+  if (bad == 0) return core::ExitCode::kDone;
+  const std::uint64_t allowed = config::failures_allowed(config_.string("run.max_failures"), survey_.rows + survey_.rejected);
+  return bad > allowed ? core::ExitCode::kPartial : core::ExitCode::kDone;
+}
+
+core::ExitCode ItemJob::finish(Outcome outcome) {
+  survey_.rejected = world_.broadcast_value(survey_.rejected);
+  const auto code = outcome == Outcome::kStopped ? core::ExitCode::kStopped : final_code();
+  busy_ = world_.all_gather_value(totals_.busy_seconds);
+  items_done_ = world_.all_reduce_value(totals_.items, comm::Op::kSum);
+  length_done_ = world_.all_reduce_value(totals_.length, comm::Op::kSum);
+  write_metrics();
+  if (is_root() && outcome == Outcome::kComplete) {
+    write_failures();
+    write_final_manifest(code);
+  }
+  if (is_root()) summarize(code);
+  watchdog_->idle();
+  world_.barrier();
+  watchdog_.reset();
+  if (code == core::ExitCode::kDone) {
+    core::log::close_file();
+    if (is_root()) run_->remove_run_files();
+  }
+  world_.barrier();
+  return code;
+}
+
+void ItemJob::write_failures() {
+  const std::string path = run_->file("failures.jsonl");
+  if (failed_rows_.empty()) {
+    ::unlink(path.c_str());
+    return;
+  }
+  std::map<std::uint64_t, std::string> reasons;
+  run_->for_each_ref(run_->journal(), [&](const io::JournalEntry& entry, const formats::RecordRef& ref) {
+    if (ref.kind != formats::RecordKind::kFailure) return;
+    const auto payload = run_->payload(entry.segment, ref);
+    reasons[ref.item] = std::string(reinterpret_cast<const char*>(payload.data()), payload.size());
+  });
+  AcceptedItems items(input_of(config_), survey_);
+  std::string lines;
+  for (formats::Item item; items.next(item);) {
+    if (status_[item.row] != RowStatus::kFailed) continue;
+    lines += fmt::format("{{\"row\":{},\"id\":{},\"line\":{},\"reason\":{}}}\n", item.row, core::json_quote(item.id), item.line,
+                         core::json_quote(reasons[item.row]));
+  }
+  core::publish_text(path, lines);
+  core::log::warning("{} {} failed; {} lists them, --retry-failed does only those", failed_rows_.size(), request_.phase.item, path);
+}
+
+std::string ItemJob::metric(const std::string& name, double value, const std::string& unit) const {
+  return fmt::format(R"({{"ts":"{}","job":{},"phase":"{}","rank":{},"step":0,"name":"{}","value":{:.9g},"unit":"{}"}})" "\n",
+                     core::utc_now(), core::json_quote(start_utc_), request_.phase.name, world_.rank(), name, value, unit);
+}
+
+void ItemJob::write_metrics() {
+  std::string mine = metric("busy", totals_.busy_seconds, "s");
+  mine += metric("compute", compute_seconds_, "s");
+  mine += metric("publish", publish_seconds_, "s");
+  mine += metric("journal", run_->commit_seconds_spent(), "s");
+  mine += metric("items", static_cast<double>(totals_.items), request_.phase.item);
+  mine += metric("length", static_cast<double>(totals_.length), request_.phase.unit);
+  mine += metric("batches", static_cast<double>(totals_.batches), "batches");
+  mine += metric("workers", workers_, "threads");
+  mine += metric("peak_memory", static_cast<double>(device::peak_host_bytes()), "bytes");
+  const auto all = world_.gather_strings(mine);
+  if (!is_root()) return;
+  const std::string path = run_->file("metrics.jsonl");
+  const core::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (!fd) throw core::OutputError(fmt::format("cannot open {}: {}", path, core::errno_text(errno)));
+  core::write_all(fd.get(), core::join(all, ""), path);
+}
+
+void ItemJob::write_final_manifest(core::ExitCode code) {
+  facts_["exit_code"] = std::to_string(static_cast<int>(code));
+  facts_["rows"] = std::to_string(survey_.rows);
+  facts_["failed"] = std::to_string(failed_rows_.size());
+  facts_["rejected"] = std::to_string(survey_.rejected);
+  facts_["world_size"] = std::to_string(world_.size());
+  facts_["host"] = session_.place().host;
+  facts_["working_directory"] = std::filesystem::current_path().string();
+  facts_["started_utc"] = start_utc_;
+  facts_["finished_utc"] = core::utc_now();
+  auto files = files_;
+  files.push_back("resolved.yaml");
+  if (survey_.rejected > 0) files.push_back("rejects.jsonl");
+  if (!failed_rows_.empty()) files.push_back("failures.jsonl");
+  io::write_manifest(run_->path(), {.job = request_.phase.name, .command = request_.command, .identity = identity_, .files = files, .facts = facts_});
+  run_->close_reopened();
+}
+
+void ItemJob::summarize(core::ExitCode code) const {
+  const double seconds = core::monotonic_seconds() - start_;
+  const double computing = std::max(compute_seconds_, 1e-9);
+  if (code == core::ExitCode::kStopped) {
+    core::log::info("stopped on request: {} of {} {} are saved; run the same command again to go on", done_before_ + items_done_,
+                    survey_.rows, request_.phase.item);
+    return;
+  }
+  core::log::info("{}: {} {} ({} {}) in {}: {:.1f} {}/s, {:.0f} {}/s; balance {:.3f} over {} ranks; truncated {}, rejected {}, failed {}",
+                  request_.phase.name, items_done_, request_.phase.item, length_done_, request_.phase.unit,
+                  core::human_duration(seconds), static_cast<double>(items_done_) / computing, request_.phase.item,
+                  static_cast<double>(length_done_) / computing, request_.phase.unit, plan::balance(busy_), world_.size(),
+                  fact(facts_, "truncated"), survey_.rejected, failed_rows_.size());
+  for (const auto& file : files_) core::log::info("wrote {}", run_->file(file));
+}
+
+}  // namespace muster::phases

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include "muster/core/error.h"
+#include "muster/phases/item_job.h"
+
+namespace muster::phases {
+namespace {
+
+constexpr int kCpuBatchTokens = 2048;     // eight canonical tiles: small enough for the caches, many enough to balance
+constexpr int kCudaBatchTokens = 16384;
+
+}  // namespace
+
+void resolve_auto(config::Config& config, const device::Device& device) {
+  const bool cpu = device.kind == device::Kind::kCpu;
+  if (config.is_auto("run.dtype")) {
+    config.resolve("run.dtype", cpu ? (device::cpu_has_bf16() ? "bf16" : "fp32") : "fp16");
+  }
+  if (config.is_auto("run.device")) config.resolve("run.device", cpu ? "cpu" : "cuda");
+  if (config.is_auto("run.batch_tokens")) {
+    config.resolve("run.batch_tokens", std::to_string(cpu ? kCpuBatchTokens : kCudaBatchTokens));
+  }
+  if (config.is_auto("run.backend")) config.resolve("run.backend", cpu ? "mpi" : "nccl");
+}
+
+}  // namespace muster::phases

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "phases/runner/worker_pool.h"
+
+#include <fmt/format.h>
+
+#include <new>
+
+#include "muster/core/clock.h"
+#include "muster/core/error.h"
+#include "muster/core/fault.h"
+#include "muster/core/log.h"
+
+namespace muster::phases {
+namespace {
+
+// So many items in a row without a single success mean that the job is wrong, not the items.
+constexpr std::uint64_t kHopeless = 64;
+
+formats::Record failure(std::uint64_t row, std::string_view reason) {
+  formats::Record record{.item = row, .kind = formats::RecordKind::kFailure, .payload = {}};
+  const auto bytes = std::as_bytes(std::span(reason.data(), reason.size()));
+  record.payload.assign(bytes.begin(), bytes.end());
+  return record;
+}
+
+}  // namespace
+
+WorkerPool::WorkerPool(ItemPhase& phase, io::RunDirectory& run, Activity& activity, BatchQueue& queue,
+                       Config config)
+    : phase_(phase), run_(run), activity_(activity), queue_(queue), config_(std::move(config)) {
+  for (int i = 0; i < config_.workers; ++i) threads_.emplace_back([this] { work(); });
+}
+
+WorkerPool::~WorkerPool() {
+  queue_.stop();
+  join();
+}
+
+void WorkerPool::join() {
+  for (auto& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+PoolTotals WorkerPool::totals() const {
+  const std::lock_guard lock(mutex_);
+  return totals_;
+}
+
+void WorkerPool::work() {
+  try {
+    const auto worker = phase_.make_worker();
+    while (const auto batch = queue_.pop()) run_batch(*worker, *batch);
+  } catch (const std::exception& error) {
+    config_.on_fatal(error);
+  }
+}
+
+void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
+  activity_.batch_begins(fmt::format("batch {} ({} items)", batch.number, batch.items.size()));
+  core::fault_point("worker.before_batch");
+  std::vector<formats::Record> records;
+  records.reserve(batch.items.size());
+  double busy = 0;
+  std::uint64_t length = 0;
+  {
+    const core::ScopedTimer timer(&busy);
+    std::vector<ItemView> items;
+    for (const auto& item : batch.items) {
+      length += item.length;
+      if (item.truncated && config_.on_truncate == OnTruncate::kFail) {
+        records.push_back(failure(item.row, fmt::format("the text is longer than the model takes; {} tokens fit", item.length)));
+      } else {
+        items.push_back(item);
+      }
+    }
+    if (!items.empty()) run_items(worker, items, records);
+  }
+  core::internal_check(records.size() == batch.items.size(), "a worker must return one record an item");
+  std::uint64_t failed = 0;
+  for (const auto& record : records) failed += record.kind == formats::RecordKind::kFailure;
+  {
+    const std::lock_guard lock(mutex_);
+    totals_.items += records.size();
+    totals_.length += length;
+    totals_.batches += 1;
+    totals_.failed += failed;
+    totals_.busy_seconds += busy;
+    if (failed < records.size()) any_success_ = true;
+    if (!any_success_ && totals_.failed >= kHopeless) {
+      throw core::DataError(fmt::format("the first {} items all failed, so the job is given up; the last one: {}", totals_.failed,
+                                        std::string_view(reinterpret_cast<const char*>(records.back().payload.data()),
+                                                         records.back().payload.size())));
+    }
+  }
+  core::fault_point("worker.after_batch");
+  const std::uint64_t count = records.size();
+  run_.append(std::move(records));
+  activity_.watchdog().add_progress(count, length, busy);
+  activity_.batch_ends();
+}
+
+void WorkerPool::run_items(ItemWorker& worker, std::span<const ItemView> items, std::vector<formats::Record>& records) {
+  try {
+    core::fault_point("worker.run");
+    auto made = worker.run(items);
+    std::move(made.begin(), made.end(), std::back_inserter(records));
+  } catch (const core::ResourceError& error) {
+    halve_for_memory(worker, items, error.bytes(), records);
+  } catch (const std::bad_alloc&) {
+    halve_for_memory(worker, items, 0, records);
+  } catch (const core::DataError& error) {
+    find_guilty(worker, items, error.what(), records);
+  } catch (const core::Error&) {
+    throw;  // ours, and not about an item: the job cannot go on
+  } catch (const std::exception& error) {
+    find_guilty(worker, items, error.what(), records);
+  }
+}
+
+void WorkerPool::halve_for_memory(ItemWorker& worker, std::span<const ItemView> items, std::size_t bytes,
+                                  std::vector<formats::Record>& records) {
+  worker.release_memory();
+  const std::string asked = bytes > 0 ? fmt::format(" ({} asked for)", core::human_bytes(static_cast<double>(bytes))) : "";
+  if (items.size() == 1) {
+    throw core::ResourceError(
+        fmt::format("out of memory{} for a single item (row {}, length {}); use fewer run.workers, a smaller dtype or "
+                    "a machine with more memory",
+                    asked, items[0].row, items[0].length),
+        bytes);
+  }
+  bool first = false;
+  {
+    const std::lock_guard lock(mutex_);
+    first = totals_.halvings++ == 0;
+  }
+  if (first) {
+    core::log::warning("out of memory{} in a batch of {} items: it is halved; said once. A smaller run.batch_tokens avoids it",
+                       asked, items.size());
+  }
+  run_items(worker, items.first(items.size() / 2), records);
+  run_items(worker, items.subspan(items.size() / 2), records);
+}
+
+void WorkerPool::find_guilty(ItemWorker& worker, std::span<const ItemView> items, const std::string& reason,
+                             std::vector<formats::Record>& records) {
+  if (items.size() == 1) {
+    records.push_back(failure(items[0].row, reason));
+    return;
+  }
+  run_items(worker, items.first(items.size() / 2), records);
+  run_items(worker, items.subspan(items.size() / 2), records);
+}
+
+}  // namespace muster::phases

@@ -316,7 +316,7 @@ void take_options(const Command& command, const Schema& schema, const Given& giv
   if (command.name == "verify") out.redo = static_cast<int>(options.integer("redo"));
   if (command.name == "search") out.top = static_cast<int>(options.integer("top"));
   if (command.name == "info") out.doctor = options.boolean("doctor");
-  if (command.kind == CommandKind::kTool) return;
+  if (schema.find("dry_run") == nullptr) return;
   out.dry_run = options.boolean("dry_run");
   out.fresh = options.boolean("fresh");
   out.retry_failed = options.boolean("retry_failed");

@@ -56,35 +56,42 @@ std::vector<Command> make_commands() {
   };
 }
 
+// A plan writes nothing, so what a job does with its output directory means nothing to it.
+bool runs(const Command& command) {
+  return command.kind != CommandKind::kTool && command.name != "plan";
+}
+
 void add_job_options(Schema& options, const Command& command) {
-  options
-      .add({.name = "set",
-            .type = KeyType::kStringList,
-            .default_value = "[]",
-            .doc = "any key of the config file",
-            .flags = {"--set"},
-            .value_name = "KEY=VALUE..."})
-      .add({.name = "dry_run",
-            .type = KeyType::kBool,
-            .default_value = "false",
-            .doc = "check everything, print the plan, stop",
-            .flags = {"--dry-run"}})
-      .add({.name = "fresh",
-            .type = KeyType::kBool,
-            .default_value = "false",
-            .doc = "forget earlier results in the output directory",
-            .flags = {"--fresh"}})
-      .add({.name = "retry_failed",
-            .type = KeyType::kBool,
-            .default_value = "false",
-            .doc = "do only the items of failures.jsonl",
-            .flags = {"--retry-failed"}})
-      .add({.name = "keep_segments",
-            .type = KeyType::kBool,
-            .default_value = "false",
-            .doc = "keep .run/ after a finished job",
-            .flags = {"--keep-segments"},
-            .help = HelpPlace::kCompact});
+  options.add({.name = "set",
+               .type = KeyType::kStringList,
+               .default_value = "[]",
+               .doc = "any key of the config file",
+               .flags = {"--set"},
+               .value_name = "KEY=VALUE..."});
+  if (runs(command)) {
+    options
+        .add({.name = "dry_run",
+              .type = KeyType::kBool,
+              .default_value = "false",
+              .doc = "check everything, print the plan, stop",
+              .flags = {"--dry-run"}})
+        .add({.name = "fresh",
+              .type = KeyType::kBool,
+              .default_value = "false",
+              .doc = "forget earlier results in the output directory",
+              .flags = {"--fresh"}})
+        .add({.name = "retry_failed",
+              .type = KeyType::kBool,
+              .default_value = "false",
+              .doc = "do only the items of failures.jsonl",
+              .flags = {"--retry-failed"}})
+        .add({.name = "keep_segments",
+              .type = KeyType::kBool,
+              .default_value = "false",
+              .doc = "keep .run/ after a finished job",
+              .flags = {"--keep-segments"},
+              .help = HelpPlace::kCompact});
+  }
   if (command.kind == CommandKind::kJob) {
     options.add({.name = "job",
                  .doc = "the phase, when no config file names it",
@@ -187,6 +194,7 @@ std::string overview_page() {
 std::string command_page(const Command& command, const Schema* phase) {
   Schema all;
   if (phase != nullptr) all.add(*phase);
+  if (phase != nullptr && !runs(command)) all.make_optional("output.dir");
   // The names only have to differ from those of the phase's keys; the page shows flags.
   const Schema options = options_of(command);
   for (Key option : options.keys()) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/program.h"
 
-int main(int argc, char** argv) { return muster::app::run_program(argc, argv, muster::phases::all_phases()); }
+int main(int argc, char** argv) {
+  return muster::app::run_program(argc, argv, muster::phases::all_phases());
+}

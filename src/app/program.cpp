@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <random>
 
 #include "app/arguments.h"
 #include "muster/comm/launch.h"
@@ -45,17 +46,24 @@ int ranks_to_start(const config::Config& config) {
   return std::max(1, chosen > 0 ? std::min(chosen, gpus) : gpus);
 }
 
-phases::JobRequest make_request(const Arguments& arguments, const phases::PhaseInfo& phase, config::Config config, std::string command) {
+phases::JobRequest make_request(const Arguments& arguments, const phases::PhaseInfo& phase,
+                                config::Config config, std::string command) {
   const bool strict = config.boolean("run.strict");
-  return {.phase = phase, .config = std::move(config), .command = std::move(command), .dry_run = arguments.dry_run,
-          .fresh = arguments.fresh, .retry_failed = arguments.retry_failed, .keep_segments = arguments.keep_segments,
+  return {.phase = phase,
+          .config = std::move(config),
+          .command = std::move(command),
+          .dry_run = arguments.dry_run,
+          .fresh = arguments.fresh,
+          .retry_failed = arguments.retry_failed,
+          .keep_segments = arguments.keep_segments,
           .strict = strict};
 }
 
 /// One rank of a job, or the launcher of one.
 class Job {
  public:
-  Job(int argc, char** argv, const phases::Registry& registry) : argc_(argc), argv_(argv), registry_(registry) {}
+  Job(int argc, char** argv, const phases::Registry& registry)
+      : argc_(argc), argv_(argv), registry_(registry) {}
 
   int run() {
     if (comm::detect_launch() == comm::Launch::kUnderMpi) return run_rank();
@@ -82,8 +90,10 @@ class Job {
     const bool is_root = session.place().rank == 0;
     try {
       comm::collectively(session.world(), [&] { parse(); });
-      if (!is_root) log::set_console_level(std::max(log::Level::kWarning, log::level_from_name(arguments_.log_level)));
-      return static_cast<int>(phases::run_item_job(session, make_request(arguments_, *phase_, config_, as_typed(argc_, argv_))));
+      if (!is_root)
+        log::set_console_level(std::max(log::Level::kWarning, log::level_from_name(arguments_.log_level)));
+      return static_cast<int>(
+          phases::run_item_job(session, make_request(arguments_, *phase_, config_, as_typed(argc_, argv_))));
     } catch (const std::exception& error) {
       // What leaves a job as an exception was agreed on by all ranks: one of them says it.
       return is_root ? report(error) : static_cast<int>(core::exit_code_of(error));
@@ -102,14 +112,18 @@ class Job {
 std::optional<core::ExitCode> run_tool(const Arguments& arguments, const phases::Registry& registry) {
   log::set_console_level(log::level_from_name(arguments.log_level));
   if (arguments.command == "verify") {
-    return phases::verify_command(registry, {.directory = arguments.positional.at(0), .redo = static_cast<std::uint64_t>(arguments.redo)});
+    return phases::verify_command(registry, {.directory = arguments.positional.at(0),
+                                             .redo = static_cast<std::uint64_t>(arguments.redo),
+                                             .seed = std::random_device{}()});
   }
   if (arguments.command == "search") {
-    return phases::search_command(registry, {.directory = arguments.positional.at(0), .query = arguments.positional.at(1),
+    return phases::search_command(registry, {.directory = arguments.positional.at(0),
+                                             .query = arguments.positional.at(1),
                                              .top = static_cast<std::uint64_t>(arguments.top)});
   }
   if (arguments.command == "info") {
-    return phases::info_command(arguments.positional, arguments.doctor ? phases::Doctor::kYes : phases::Doctor::kNo);
+    return phases::info_command(arguments.positional,
+                                arguments.doctor ? phases::Doctor::kYes : phases::Doctor::kNo);
   }
   if (arguments.command == "plan") {
     const auto* phase = phases::find_phase(registry, arguments.job);
@@ -117,7 +131,8 @@ std::optional<core::ExitCode> run_tool(const Arguments& arguments, const phases:
     auto schema = phase->schema;
     schema.make_optional("output.dir");  // a plan writes nothing
     const auto config = config::load_config(schema, arguments.sources);
-    return phases::plan_command(*phase, config, config.is_auto("run.ranks") ? 1 : static_cast<int>(config.integer("run.ranks")));
+    return phases::plan_command(
+        *phase, config, config.is_auto("run.ranks") ? 1 : static_cast<int>(config.integer("run.ranks")));
   }
   return std::nullopt;
 }

@@ -27,12 +27,15 @@ std::string find_mpirun() {
   return "";
 }
 
-std::size_t allowed_cores() { return current_affinity().size(); }
+std::size_t allowed_cores() {
+  return current_affinity().size();
+}
 
 std::string pmix_hint() {
   if (!core::env("SLURM_JOB_ID")) return "";
   if (core::env("PMIX_RANK")) return "this step has PMIx";
-  return "no PMIx in this step: start ranks with srun --mpi=pmix (srun --mpi=list shows what the site offers) or with mpirun";
+  return "no PMIx in this step: start ranks with srun --mpi=pmix (srun --mpi=list shows what the site "
+         "offers) or with mpirun";
 }
 
 }  // namespace muster::comm

@@ -62,6 +62,8 @@ struct Watchdog::Impl {
   std::condition_variable stop_changed;
   bool stop = false;
   Beat beat;
+  std::mutex writing;  // one writer of the slot at a time: the thread, or leave()
+  bool left = false;
 
   // Only the watchdog's thread uses these.
   double last_tick = core::monotonic_seconds();
@@ -88,13 +90,27 @@ struct Watchdog::Impl {
   }
 
   void tick() {
-    const Beat mine = next_beat();
-    if (!board.write(mine) && !std::exchange(write_failed, true)) {
+    Beat mine;
+    if (!write_beat(mine) && !std::exchange(write_failed, true)) {
       core::log::warning("cannot write the watchdog's board {}; other ranks may take this one for stopped",
                          config.board_path);
     }
     look_for_stop_file();
     watch(mine.step_seconds >= config.hang_seconds);
+  }
+
+  bool write_beat(Beat& mine) {
+    const std::lock_guard lock(writing);
+    mine = next_beat();
+    return left || board.write(mine);
+  }
+
+  void leave() {
+    const std::lock_guard lock(writing);
+    left = true;
+    Beat last = next_beat();
+    last.counter = 0;
+    board.write(last);
   }
 
   Beat next_beat() {
@@ -188,6 +204,10 @@ void Watchdog::add_progress(std::uint64_t items, std::uint64_t work, double busy
 
 std::vector<Beat> Watchdog::read_board() const {
   return impl_->board.read();
+}
+
+void Watchdog::leave() {
+  impl_->leave();
 }
 
 std::vector<int> Watchdog::dead_ranks() const {

@@ -13,7 +13,9 @@
 
 namespace muster::core {
 
-double monotonic_seconds() { return Seconds(Clock::now().time_since_epoch()).count(); }
+double monotonic_seconds() {
+  return Seconds(Clock::now().time_since_epoch()).count();
+}
 
 std::string utc_now() {
   timespec now{};
@@ -44,8 +46,12 @@ double parse_duration(const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string_view unit(end, text.data() + text.size() - end);
-  const double factor = unit.empty() || unit == "s" ? 1 : unit == "ms" ? 1e-3 : unit == "m" ? 60 : unit == "h" ? 3600
-                        : unit == "d" ? 86400 : 0;
+  const double factor = unit.empty() || unit == "s" ? 1
+                        : unit == "ms"              ? 1e-3
+                        : unit == "m"               ? 60
+                        : unit == "h"               ? 3600
+                        : unit == "d"               ? 86400
+                                                    : 0;
   if (error != std::errc() || factor == 0 || !(value >= 0)) {
     throw ConfigError(fmt::format("'{}' is not a duration; write 90s, 15m, 1.5h, 2d or none", text));
   }

@@ -27,6 +27,8 @@ std::optional<long> env_int(const char* name) {
   return value;
 }
 
-void set_env(const char* name, const std::string& value, bool overwrite) { ::setenv(name, value.c_str(), overwrite); }
+void set_env(const char* name, const std::string& value, bool overwrite) {
+  ::setenv(name, value.c_str(), overwrite);
+}
 
 }  // namespace muster::core

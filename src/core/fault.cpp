@@ -36,7 +36,8 @@ const std::vector<std::unique_ptr<Fault>>& faults() {
     if (!text) return list;
     for (const auto& entry : split(*text, ',')) {
       const auto parts = split(entry, ':');
-      if (parts.size() != 4) throw ConfigError(fmt::format("MUSTER_FAULT: '{}' is not point:rank:count:action", entry));
+      if (parts.size() != 4)
+        throw ConfigError(fmt::format("MUSTER_FAULT: '{}' is not point:rank:count:action", entry));
       auto fault = std::make_unique<Fault>();
       fault->point = parts[0];
       fault->rank = parts[1] == "*" ? -1 : std::stoi(parts[1]);
@@ -66,7 +67,9 @@ bool act(const Fault& fault) {
 
 }  // namespace
 
-void set_fault_rank(int rank) { fault_rank = rank; }
+void set_fault_rank(int rank) {
+  fault_rank = rank;
+}
 
 bool fault_point(std::string_view point) {
   const auto& list = faults();

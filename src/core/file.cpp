@@ -30,7 +30,9 @@ namespace {
 
 }  // namespace
 
-int FdTraits::close(int fd) noexcept { return ::close(fd); }
+int FdTraits::close(int fd) noexcept {
+  return ::close(fd);
+}
 
 UniqueFd open_for_reading(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -63,7 +65,9 @@ void pread_all(int fd, std::span<std::byte> out, std::uint64_t offset, const std
     const ssize_t n = ::pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_input("read", path, errno);
-    if (n == 0) throw DataError(fmt::format("{} ends early: {} more bytes expected at offset {}", path, out.size(), offset));
+    if (n == 0)
+      throw DataError(
+          fmt::format("{} ends early: {} more bytes expected at offset {}", path, out.size(), offset));
     out = out.subspan(static_cast<std::size_t>(n));
     offset += static_cast<std::uint64_t>(n);
   }
@@ -78,7 +82,8 @@ void sync_directory(const std::string& directory) {
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) fail_output("open directory", directory, errno);
   // Some network file systems refuse to sync a directory; the rename itself is then all there is.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL && errno != ENOTSUP) fail_output("sync directory", directory, errno);
+  if (::fsync(fd.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
+    fail_output("sync directory", directory, errno);
 }
 
 void make_directories(const std::string& path) {
@@ -151,7 +156,9 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);

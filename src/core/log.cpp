@@ -72,7 +72,8 @@ void write(Level level, std::string_view message) {
   const std::lock_guard lock(state().mutex);
   auto& s = state();
   const std::string who = s.label.empty() ? std::string("muster: ") : fmt::format("[{}] ", s.label);
-  const std::string what = level == Level::kInfo ? std::string() : fmt::format("{}: ", kNames[static_cast<int>(level)]);
+  const std::string what =
+      level == Level::kInfo ? std::string() : fmt::format("{}: ", kNames[static_cast<int>(level)]);
   if (s.file >= 0) put(s.file, fmt::format("{} {}{}{}\n", utc_now(), who, what, message));
   if (level < s.console_level) return;
   if (s.live_line.empty()) {

@@ -33,7 +33,9 @@ std::uint64_t Philox::next_u64() {
   return low | static_cast<std::uint64_t>(next_u32()) << 32;
 }
 
-float Philox::next_uniform() { return static_cast<float>(next_u32() >> 8) * 0x1p-24f; }
+float Philox::next_uniform() {
+  return static_cast<float>(next_u32() >> 8) * 0x1p-24f;
+}
 
 std::uint64_t Philox::next_below(std::uint64_t bound) {
   const std::uint64_t threshold = -bound % bound;

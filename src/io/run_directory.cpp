@@ -281,7 +281,7 @@ void RunDirectory::for_each_ref(
 
 std::span<const std::byte> RunDirectory::payload(const std::string& segment,
                                                  const formats::RecordRef& ref) const {
-  impl_->segments.will_read(ref.payload_bytes);
+  impl_->segments.will_read(ref.payload_bytes + kFrameOverhead);
   const auto bytes = impl_->segments.open(segment, ref.offset + ref.payload_bytes + kFrameOverhead);
   return formats::read_record(bytes, ref, run_file(segment));
 }

@@ -11,7 +11,7 @@
 namespace muster::io {
 namespace {
 
-constexpr std::uint64_t kReleaseEvery = std::uint64_t{32} << 20;
+constexpr std::uint64_t kReleaseEvery = std::uint64_t{8} << 20;
 
 }  // namespace
 

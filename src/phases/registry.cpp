@@ -4,7 +4,9 @@
 
 namespace muster::phases {
 
-Registry all_phases() { return {encode_phase()}; }
+Registry all_phases() {
+  return {encode_phase()};
+}
 
 const PhaseInfo* find_phase(const Registry& registry, const std::string& name) {
   for (const auto& phase : registry) {

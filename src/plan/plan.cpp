@@ -17,7 +17,8 @@ namespace {
 // Grows one micro-batch at a time and knows when it is full.
 class Cutter {
  public:
-  Cutter(std::span<const std::uint32_t> lengths, const CutConfig& config) : lengths_(lengths), config_(config) {}
+  Cutter(std::span<const std::uint32_t> lengths, const CutConfig& config)
+      : lengths_(lengths), config_(config) {}
 
   void add(std::uint32_t item, std::uint64_t budget) {
     const std::uint32_t length = lengths_[item];
@@ -64,7 +65,8 @@ std::vector<std::uint32_t> dearest_first(std::span<const MicroBatch> batches) {
 }
 
 // Gives every batch of `order` to the rank with the least load; ties go to the lowest rank.
-Deal list_schedule(std::span<const MicroBatch> batches, std::span<const std::uint32_t> order, std::span<double> loads) {
+Deal list_schedule(std::span<const MicroBatch> batches, std::span<const std::uint32_t> order,
+                   std::span<double> loads) {
   using Slot = std::pair<double, std::size_t>;
   std::priority_queue<Slot, std::vector<Slot>, std::greater<>> ranks;
   for (std::size_t rank = 0; rank < loads.size(); ++rank) ranks.emplace(loads[rank], rank);
@@ -84,7 +86,8 @@ Deal list_schedule(std::span<const MicroBatch> batches, std::span<const std::uin
 void CutConfig::validate() const {
   if (batch_tokens == 0 && batch_items == 0) throw core::ConfigError("run.batch_tokens must be at least 1");
   if (tile == 0) throw core::ConfigError("the tile must have at least one row");
-  if (!(taper >= 0 && taper <= 1)) throw core::ConfigError(fmt::format("the taper {} is not between 0 and 1", taper));
+  if (!(taper >= 0 && taper <= 1))
+    throw core::ConfigError(fmt::format("the taper {} is not between 0 and 1", taper));
 }
 
 std::vector<MicroBatch> cut_window(std::span<const std::uint32_t> lengths, const CutConfig& config) {
@@ -107,8 +110,8 @@ std::vector<MicroBatch> cut_window(std::span<const std::uint32_t> lengths, const
   return cutter.take();
 }
 
-std::vector<MicroBatch> cut_in_order(std::span<const std::uint32_t> lengths, std::uint32_t first, std::uint32_t count,
-                                     const CutConfig& config) {
+std::vector<MicroBatch> cut_in_order(std::span<const std::uint32_t> lengths, std::uint32_t first,
+                                     std::uint32_t count, const CutConfig& config) {
   config.validate();
   Cutter cutter(lengths, config);
   for (std::uint32_t item = first; item < first + count; ++item) {

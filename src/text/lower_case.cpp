@@ -30,8 +30,8 @@ std::string lower_case(std::string_view text) {
   std::string out(text.size() + text.size() / 8 + 16, '\0');
   for (;;) {
     UErrorCode status = U_ZERO_ERROR;
-    const auto needed =
-        ucasemap_utf8ToLower(map, out.data(), static_cast<std::int32_t>(out.size()), text.data(), length, &status);
+    const auto needed = ucasemap_utf8ToLower(map, out.data(), static_cast<std::int32_t>(out.size()),
+                                             text.data(), length, &status);
     out.resize(static_cast<std::size_t>(needed));
     if (status != U_BUFFER_OVERFLOW_ERROR) {
       core::internal_check(U_SUCCESS(status), u_errorName(status));

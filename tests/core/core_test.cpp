@@ -69,11 +69,13 @@ TEST(Duration, ReadsWhatPeopleWrite) {
     const char* text;
     double seconds;
   };
-  for (const auto& c : {Case{"90s", 90}, {"15m", 900}, {"1.5h", 5400}, {"2d", 172800}, {"7", 7}, {"250ms", 0.25}}) {
+  for (const auto& c :
+       {Case{"90s", 90}, {"15m", 900}, {"1.5h", 5400}, {"2d", 172800}, {"7", 7}, {"250ms", 0.25}}) {
     EXPECT_DOUBLE_EQ(parse_duration(c.text), c.seconds) << c.text;
   }
   EXPECT_TRUE(std::isinf(parse_duration("none")));
-  for (const char* bad : {"", "h", "-5s", "5 parsecs", "nan"}) EXPECT_THROW(parse_duration(bad), ConfigError) << bad;
+  for (const char* bad : {"", "h", "-5s", "5 parsecs", "nan"})
+    EXPECT_THROW(parse_duration(bad), ConfigError) << bad;
 }
 
 TEST(Nearest, FindsTyposOnly) {
@@ -92,7 +94,9 @@ TEST(ExitCodes, OfOurErrorsAndOthers) {
   EXPECT_THROW(internal_check(false, "no"), InternalError);
 }
 
-TEST(Strings, JsonQuoteEscapes) { EXPECT_EQ(json_quote("a\"b\\\n\x01ü"), "\"a\\\"b\\\\\\n\\u0001ü\""); }
+TEST(Strings, JsonQuoteEscapes) {
+  EXPECT_EQ(json_quote("a\"b\\\n\x01ü"), "\"a\\\"b\\\\\\n\\u0001ü\"");
+}
 
 class Files : public ::testing::Test {
  protected:
@@ -133,7 +137,9 @@ TEST_F(Files, MapsFilesAndEmptyFiles) {
   EXPECT_TRUE(MappedFile(folder_ + "/empty").bytes().empty());
 }
 
-TEST(FaultPoint, IsSilentWithoutAFault) { EXPECT_FALSE(fault_point("anything")); }
+TEST(FaultPoint, IsSilentWithoutAFault) {
+  EXPECT_FALSE(fault_point("anything"));
+}
 
 }  // namespace
 }  // namespace muster::core

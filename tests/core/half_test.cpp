@@ -27,9 +27,18 @@ TEST(Half, RoundsToNearestTiesToEven) {
     float expected;
   };
   const float inf = std::numeric_limits<float>::infinity();
-  for (const auto& c : {Case{1.0f + 0x1p-11f, 1.0f}, {1.0f + 0x3p-11f, 1.0f + 0x1p-9f}, {1.0f + 0x1.1p-11f, 1.0f + 0x1p-10f},
-                        {65504.0f, 65504.0f}, {65519.0f, 65504.0f}, {65520.0f, inf}, {1e30f, inf}, {-1e30f, -inf},
-                        {0x1p-24f, 0x1p-24f}, {0x1p-25f, 0.0f}, {0x1.1p-25f, 0x1p-24f}, {-0.0f, -0.0f}}) {
+  for (const auto& c : {Case{1.0f + 0x1p-11f, 1.0f},
+                        {1.0f + 0x3p-11f, 1.0f + 0x1p-9f},
+                        {1.0f + 0x1.1p-11f, 1.0f + 0x1p-10f},
+                        {65504.0f, 65504.0f},
+                        {65519.0f, 65504.0f},
+                        {65520.0f, inf},
+                        {1e30f, inf},
+                        {-1e30f, -inf},
+                        {0x1p-24f, 0x1p-24f},
+                        {0x1p-25f, 0.0f},
+                        {0x1.1p-25f, 0x1p-24f},
+                        {-0.0f, -0.0f}}) {
     EXPECT_EQ(half_to_float(float_to_half(c.value)), c.expected) << c.value;
   }
 }

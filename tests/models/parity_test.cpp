@@ -89,7 +89,7 @@ TEST_P(ParityReal, Fp32AndBf16) {
   const std::string folder = real_model_folder(GetParam());
   if (folder.empty())
     GTEST_SKIP() << GetParam()
-                 << " is neither in $MUSTER_MODELS_DIR nor in models/; scripts/bootstrap.sh fetches it";
+                 << " is neither in $MUSTER_MODELS_DIR nor in models/; scripts/fetch_models.sh fetches it";
   const Expected expected = read_expected(fixture_root() / "real" / (GetParam() + ".safetensors"));
   const auto fp32 = load_text_encoder({folder, {}, ComputeType::kFp32, {}});
   const double difference = largest_difference(embed(*fp32, expected.packed()), expected.embeddings);

@@ -56,7 +56,8 @@ TEST(CutWindow, HoldsEveryItemOnceWithinTheBudget) {
 
 TEST(CutWindow, DoesNotDependOnAnythingButLengths) {
   const auto lengths = natural_lengths(5000, 2);
-  EXPECT_EQ(plan_digest(cut_window(lengths, mpnet_config())), plan_digest(cut_window(lengths, mpnet_config())));
+  EXPECT_EQ(plan_digest(cut_window(lengths, mpnet_config())),
+            plan_digest(cut_window(lengths, mpnet_config())));
   auto other = lengths;
   other[17] = other[17] > 200 ? 3 : 384;
   EXPECT_NE(plan_digest(cut_window(lengths, mpnet_config())), plan_digest(cut_window(other, mpnet_config())));
@@ -85,7 +86,8 @@ struct BalanceCase {
 
 // The bound of the contract for 2 and 64 ranks; 1,024 ranks see 64 documents each and about 4,300 tokens.
 TEST(DealBalanced, StaysBalanced) {
-  for (const auto& c : {BalanceCase{49145, 2, 1.001}, {49145, 8, 1.003}, {49145, 64, 1.02}, {65536, 1024, 1.25}}) {
+  for (const auto& c :
+       {BalanceCase{49145, 2, 1.001}, {49145, 8, 1.003}, {49145, 64, 1.02}, {65536, 1024, 1.25}}) {
     const auto batches = cut_window(natural_lengths(c.items, 4), mpnet_config());
     std::vector<double> loads(static_cast<std::size_t>(c.ranks), 0.0);
     const auto deal = deal_balanced(batches, loads);
@@ -105,7 +107,8 @@ TEST(DealBalanced, LaterWindowsEvenOutEarlierOnes) {
 }
 
 TEST(DealBalanced, RespectsEarlierLoads) {
-  const std::vector<MicroBatch> batches{{.items = {0}, .length = 1, .cost = 5}, {.items = {1}, .length = 1, .cost = 4}};
+  const std::vector<MicroBatch> batches{{.items = {0}, .length = 1, .cost = 5},
+                                        {.items = {1}, .length = 1, .cost = 4}};
   std::vector<double> loads{100, 0};
   const auto deal = deal_balanced(batches, loads);
   EXPECT_TRUE(deal[0].empty());
@@ -118,8 +121,12 @@ TEST(DealCeil, GivesTheDocumentedShares) {
     int ranks;
     std::vector<std::uint32_t> counts;
   };
-  for (const auto& c : std::vector<Case>{{5, 4, {2, 2, 1, 0}}, {0, 3, {0, 0, 0}}, {3, 8, {1, 1, 1, 0, 0, 0, 0, 0}},
-                                         {8, 2, {4, 4}}, {9, 4, {3, 3, 3, 0}}, {7, 1, {7}}}) {
+  for (const auto& c : std::vector<Case>{{5, 4, {2, 2, 1, 0}},
+                                         {0, 3, {0, 0, 0}},
+                                         {3, 8, {1, 1, 1, 0, 0, 0, 0, 0}},
+                                         {8, 2, {4, 4}},
+                                         {9, 4, {3, 3, 3, 0}},
+                                         {7, 1, {7}}}) {
     const auto blocks = deal_ceil(c.items, c.ranks);
     std::vector<std::uint32_t> counts;
     std::uint32_t next = 0;

@@ -12,8 +12,13 @@ TEST(LowerCase, FullMappings) {
     const char* text;
     const char* expected;
   };
-  for (const auto& c : {Case{"", ""}, {"Hello, WORLD 42", "hello, world 42"}, {"ÄÖÜ ẞ", "äöü ß"}, {"ΟΔΟΣ ΣΑΣ", "οδος σας"},
-                        {"İ", "i̇"}, {"ＡＢＣ", "ａｂｃ"}, {"日本", "日本"}}) {
+  for (const auto& c : {Case{"", ""},
+                        {"Hello, WORLD 42", "hello, world 42"},
+                        {"ÄÖÜ ẞ", "äöü ß"},
+                        {"ΟΔΟΣ ΣΑΣ", "οδος σας"},
+                        {"İ", "i̇"},
+                        {"ＡＢＣ", "ａｂｃ"},
+                        {"日本", "日本"}}) {
     EXPECT_EQ(lower_case(c.text), c.expected) << c.text;
   }
 }
@@ -21,7 +26,7 @@ TEST(LowerCase, FullMappings) {
 TEST(LowerCase, ATextThatGrowsFitsToo) {
   std::string text, expected;
   for (int i = 0; i < 1000; ++i) {
-    text += "İ";       // two bytes become three
+    text += "İ";  // two bytes become three
     expected += "i̇";
   }
   EXPECT_EQ(lower_case(text), expected);

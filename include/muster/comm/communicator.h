@@ -17,30 +17,61 @@ namespace muster::comm {
 enum class DType : std::uint8_t { kU8, kI32, kU32, kI64, kU64, kF32, kF64, kF16, kBF16 };
 constexpr std::size_t dtype_bytes(DType dtype) {
   switch (dtype) {
-    case DType::kU8: return 1;
+    case DType::kU8:
+      return 1;
     case DType::kF16:
-    case DType::kBF16: return 2;
+    case DType::kBF16:
+      return 2;
     case DType::kI32:
     case DType::kU32:
-    case DType::kF32: return 4;
+    case DType::kF32:
+      return 4;
     case DType::kI64:
     case DType::kU64:
-    case DType::kF64: return 8;
+    case DType::kF64:
+      return 8;
   }
   return 0;
 }
 
 template <class T>
 struct DTypeOf;
-template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::kU8; };
-template <> struct DTypeOf<std::byte> { static constexpr DType value = DType::kU8; };
-template <> struct DTypeOf<char> { static constexpr DType value = DType::kU8; };
-template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<std::uint32_t> { static constexpr DType value = DType::kU32; };
-template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::kI64; };
-template <> struct DTypeOf<std::uint64_t> { static constexpr DType value = DType::kU64; };
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
+template <>
+struct DTypeOf<std::uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
+template <>
+struct DTypeOf<std::byte> {
+  static constexpr DType value = DType::kU8;
+};
+template <>
+struct DTypeOf<char> {
+  static constexpr DType value = DType::kU8;
+};
+template <>
+struct DTypeOf<std::int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<std::uint32_t> {
+  static constexpr DType value = DType::kU32;
+};
+template <>
+struct DTypeOf<std::int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<std::uint64_t> {
+  static constexpr DType value = DType::kU64;
+};
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
 
 enum class Memory : std::uint8_t { kHost, kDevice };
 enum class Op : std::uint8_t { kSum, kMin, kMax };
@@ -77,13 +108,14 @@ struct ConstBuffer {
   std::size_t bytes() const { return count * dtype_bytes(dtype); }
 };
 
-/// Most elements or bytes that one MPI call moves; larger transfers are cut. A parameter so that a test can lower it.
+/// Most elements or bytes that one MPI call moves; larger transfers are cut. A parameter so that a test can
+/// lower it.
 struct TransferLimit {
   std::size_t bytes = std::size_t{1} << 30;
 };
 
-/// How a backend that knows only host memory reaches device memory: both copy `bytes` and return when they are done.
-/// The device room's CudaServices has functions of these forms; they return 0 on success.
+/// How a backend that knows only host memory reaches device memory: both copy `bytes` and return when they
+/// are done. The device room's CudaServices has functions of these forms; they return 0 on success.
 struct DeviceCopies {
   int (*to_host)(void* host, const void* device, std::uint64_t bytes) = nullptr;
   int (*to_device)(void* device, const void* host, std::uint64_t bytes) = nullptr;
@@ -101,13 +133,15 @@ class Backend {
   virtual void all_reduce(Buffer buffer, Op op, Accumulate accumulate) = 0;
   virtual void all_gather(ConstBuffer send, Buffer receive) = 0;
   virtual void gatherv(ConstBuffer send, Buffer receive, std::span<const std::uint64_t> counts, int root) = 0;
-  virtual void scatterv(ConstBuffer send, std::span<const std::uint64_t> counts, Buffer receive, int root) = 0;
+  virtual void scatterv(ConstBuffer send, std::span<const std::uint64_t> counts, Buffer receive,
+                        int root) = 0;
   virtual void send(ConstBuffer buffer, int peer, int tag) = 0;
   virtual void receive(Buffer buffer, int peer, int tag) = 0;
   virtual std::optional<int> probe(int tag) = 0;
   virtual std::unique_ptr<Backend> duplicate() = 0;
   virtual std::unique_ptr<Backend> split(int color, int key) = 0;  ///< color < 0: no group, returns null
-  virtual void abort(const std::string& reason) noexcept = 0;      ///< wakes or kills whoever waits in a collective
+  virtual void abort(
+      const std::string& reason) noexcept = 0;  ///< wakes or kills whoever waits in a collective
 };
 
 /// A group of ranks, as a value: move-only, owns its handle; with one rank every collective is an identity.
@@ -129,7 +163,8 @@ class Communicator {
   void all_reduce(Buffer buffer, Op op = Op::kSum, Accumulate accumulate = Accumulate::kFloat32) {
     backend_->all_reduce(buffer, op, accumulate);
   }
-  /// Every rank gives `send.count` elements (the same on all); `receive` holds size() times as many, in rank order.
+  /// Every rank gives `send.count` elements (the same on all); `receive` holds size() times as many, in rank
+  /// order.
   void all_gather(ConstBuffer send, Buffer receive) { backend_->all_gather(send, receive); }
   /// `counts` (elements a rank, read on root) in rank order; transfers above the limit are cut.
   void gatherv(ConstBuffer send, Buffer receive, std::span<const std::uint64_t> counts, int root = 0) {
@@ -142,7 +177,8 @@ class Communicator {
   void send(ConstBuffer buffer, int peer, int tag) { backend_->send(buffer, peer, tag); }
   /// `buffer` has exactly the size that was sent.
   void receive(Buffer buffer, int peer, int tag) { backend_->receive(buffer, peer, tag); }
-  /// The sender of a message with this tag that waits to be received; nullopt when there is none. Never blocks. MPI only.
+  /// The sender of a message with this tag that waits to be received; nullopt when there is none. Never
+  /// blocks. MPI only.
   std::optional<int> probe(int tag) { return backend_->probe(tag); }
   Communicator duplicate() { return Communicator(backend_->duplicate()); }
   Communicator split(int color, int key) { return Communicator(backend_->split(color, key)); }
@@ -177,8 +213,8 @@ class Communicator {
   std::unique_ptr<Backend> backend_;
 };
 
-/// A duplicate of MPI's world with its own limit; needs a live Session. Duplicates and splits keep limit and copies.
-/// With `copies` it takes buffers in device memory too, staged through the host.
+/// A duplicate of MPI's world with its own limit; needs a live Session. Duplicates and splits keep limit and
+/// copies. With `copies` it takes buffers in device memory too, staged through the host.
 Communicator make_mpi_communicator(TransferLimit limit = {}, DeviceCopies copies = {});
 
 /// Runs `work` on every rank, then lets the ranks agree: when one of them threw, all throw the error of the

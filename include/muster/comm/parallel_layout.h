@@ -5,8 +5,9 @@
 
 namespace muster::comm {
 
-/// How ranks are arranged: rank = ((data * pipeline_size + pipeline) * expert_size + expert) * tensor_size + tensor,
-/// so that tensor groups lie on neighbouring ranks. A pure value: it answers who is in whose group before any MPI call.
+/// How ranks are arranged: rank = ((data * pipeline_size + pipeline) * expert_size + expert) * tensor_size +
+/// tensor, so that tensor groups lie on neighbouring ranks. A pure value: it answers who is in whose group
+/// before any MPI call.
 struct ParallelLayout {
   int data = 1;
   int pipeline = 1;

@@ -13,21 +13,21 @@ namespace muster::comm {
 struct RankPlace {
   int rank = 0;
   int size = 1;
-  int local_rank = 0;   ///< among the ranks of this node (shared-memory split)
+  int local_rank = 0;  ///< among the ranks of this node (shared-memory split)
   int local_size = 1;
-  int node = 0;         ///< nodes numbered by their lowest rank
+  int node = 0;  ///< nodes numbered by their lowest rank
   int nodes = 1;
   std::string host;
   std::vector<int> cores;  ///< this rank's share of the cores it may run on; never empty
   std::uint64_t job = 0;   ///< a number that all ranks of this run share and no other run has
 };
 
-/// Owns MPI: initializes with MPI_THREAD_MULTIPLE (mpi_yield_when_idle set before), finalizes at the end of main.
-/// Signals must be blocked before (see SignalThread). One a process.
+/// Owns MPI: initializes with MPI_THREAD_MULTIPLE (mpi_yield_when_idle set before), finalizes at the end of
+/// main. Signals must be blocked before (see SignalThread). One a process.
 class Session {
  public:
-  /// `argc/argv` are main's. CommError when MPI cannot start, ConfigError in an srun step of several tasks that are all
-  /// worlds of one.
+  /// `argc/argv` are main's. CommError when MPI cannot start, ConfigError in an srun step of several tasks
+  /// that are all worlds of one.
   Session(int* argc, char*** argv);
   ~Session();
   Session(const Session&) = delete;
@@ -46,8 +46,9 @@ class Session {
   bool abandoned_ = false;
 };
 
-/// Divides cores between the ranks of a node: ranks that see one and the same mask share it evenly and contiguously in
-/// their order, a rank with a mask of its own keeps it. `masks` holds one sorted list a local rank; never empty shares.
+/// Divides cores between the ranks of a node: ranks that see one and the same mask share it evenly and
+/// contiguously in their order, a rank with a mask of its own keeps it. `masks` holds one sorted list a local
+/// rank; never empty shares.
 std::vector<int> core_share(const std::vector<std::vector<int>>& masks, int local_rank);
 
 /// "rank 3/8 node7" for log lines; a size of one gives "".

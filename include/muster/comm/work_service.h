@@ -10,8 +10,9 @@
 
 namespace muster::comm {
 
-/// Hands out dynamic work: a thread on rank 0 answers requests with send/receive (one-sided counters stall over TCP when
-/// rank 0 computes). Every rank, rank 0 too, asks through the same object. Construction and destruction are collective.
+/// Hands out dynamic work: a thread on rank 0 answers requests with send/receive (one-sided counters stall
+/// over TCP when rank 0 computes). Every rank, rank 0 too, asks through the same object. Construction and
+/// destruction are collective.
 class WorkService {
  public:
   /// On rank 0 `next(rank)` gives the next piece of work for a rank, nullopt when there is no more (for now);

@@ -21,6 +21,8 @@ constexpr std::optional<T> checked_mul(T a, T b) {
 }
 
 template <std::integral T>
-constexpr T ceil_div(T a, T b) { return (a + b - 1) / b; }
+constexpr T ceil_div(T a, T b) {
+  return (a + b - 1) / b;
+}
 
 }  // namespace muster::core

@@ -20,7 +20,8 @@ enum class ExitCode : int {
   kStopped = 75,
 };
 
-/// Base of all errors we throw on purpose. The message says where, what and what to do; the log line adds who.
+/// Base of all errors we throw on purpose. The message says where, what and what to do; the log line adds
+/// who.
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

@@ -5,7 +5,8 @@
 
 namespace muster::core {
 
-/// IEEE 754 binary16 and bfloat16 as bit patterns; conversions round to nearest, ties to even, and keep NaN a NaN.
+/// IEEE 754 binary16 and bfloat16 as bit patterns; conversions round to nearest, ties to even, and keep NaN a
+/// NaN.
 
 inline float half_to_float(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000) << 16;
@@ -24,13 +25,16 @@ inline std::uint16_t float_to_half(float value) {
   if (magnitude >= 0x477ff000) return sign | 0x7c00;  // rounds to infinity
   if (magnitude < 0x38800000) {                       // subnormal or zero: let the adder round
     const float rounded = std::bit_cast<float>(magnitude) + 0.5f;
-    return sign | static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(rounded) - std::bit_cast<std::uint32_t>(0.5f));
+    return sign | static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(rounded) -
+                                             std::bit_cast<std::uint32_t>(0.5f));
   }
   const std::uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
   return sign | static_cast<std::uint16_t>((rounded - ((127 - 15) << 23)) >> 13);
 }
 
-inline float bfloat16_to_float(std::uint16_t b) { return std::bit_cast<float>(static_cast<std::uint32_t>(b) << 16); }
+inline float bfloat16_to_float(std::uint16_t b) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(b) << 16);
+}
 
 inline std::uint16_t float_to_bfloat16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);

@@ -6,8 +6,10 @@
 namespace muster::core {
 
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11): a pure function from
-/// counter and key to 128 random bits. Keyed by (seed, item, step), so a result never depends on rank or order.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
+/// counter and key to 128 random bits. Keyed by (seed, item, step), so a result never depends on rank or
+/// order.
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key);
 
 /// A stream of numbers for one (seed, item, step).
 class Philox {
@@ -15,7 +17,7 @@ class Philox {
   Philox(std::uint64_t seed, std::uint64_t item, std::uint32_t step = 0);
   std::uint32_t next_u32();
   std::uint64_t next_u64();
-  float next_uniform();  ///< [0, 1), 24 random bits
+  float next_uniform();                           ///< [0, 1), 24 random bits
   std::uint64_t next_below(std::uint64_t bound);  ///< unbiased (Lemire's multiply and reject); bound > 0
 
  private:

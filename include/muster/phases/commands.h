@@ -12,7 +12,8 @@ namespace muster::phases {
 
 /// The commands that never start MPI. Results go to stdout, messages to stderr.
 
-/// What would run where: balance, walltime and memory on `ranks` ranks, from config files and the input's lengths alone.
+/// What would run where: balance, walltime and memory on `ranks` ranks, from config files and the input's
+/// lengths alone.
 core::ExitCode plan_command(const PhaseInfo& phase, const config::Config& config, int ranks);
 
 struct VerifyOptions {
@@ -34,7 +35,8 @@ core::ExitCode search_command(const Registry& registry, const SearchOptions& opt
 /// What --version prints.
 std::string versions_text();
 
-/// Versions, devices and the models in a folder; with `doctor` a check of the installation with a remedy a line.
+/// Versions, devices and the models in a folder; with `doctor` a check of the installation with a remedy a
+/// line.
 enum class Doctor { kNo, kYes };
 core::ExitCode info_command(const std::vector<std::string>& folders, Doctor doctor);
 

@@ -11,8 +11,8 @@ namespace muster::phases {
 
 struct JobRequest {
   const PhaseInfo& phase;
-  config::Config config;      ///< the same on every rank
-  std::string command;        ///< as typed
+  config::Config config;  ///< the same on every rank
+  std::string command;    ///< as typed
   bool dry_run = false;
   bool fresh = false;
   bool retry_failed = false;
@@ -20,12 +20,15 @@ struct JobRequest {
   bool strict = false;
 };
 
-/// Replaces `auto` by values that depend on the device type and dtype alone, so that they are the same on every start.
-void resolve_auto(config::Config& config, const device::Device& device);
+/// Whether the CPUs of all ranks multiply bf16 in hardware; emulated bf16 is a hundred times slower.
+enum class CpuBf16 { kInHardware, kEmulated };
+/// Replaces `auto` by values that depend on the device type and dtype alone, so that they are the same on
+/// every start.
+void resolve_auto(config::Config& config, device::Kind kind, CpuBf16 bf16);
 
-/// Runs one item phase over all ranks of the session: survey, lock, resume, compute, publish. Collective; returns the
-/// same exit code on every rank. Errors before the work starts are agreed on and thrown on every rank; a rank that fails
-/// in the middle logs its cause, saves what is finished and aborts the job.
+/// Runs one item phase over all ranks of the session: survey, lock, resume, compute, publish. Collective;
+/// returns the same exit code on every rank. Errors before the work starts are agreed on and thrown on every
+/// rank; a rank that fails in the middle logs its cause, saves what is finished and aborts the job.
 core::ExitCode run_item_job(comm::Session& session, const JobRequest& request);
 
 }  // namespace muster::phases

@@ -22,9 +22,9 @@ namespace muster::phases {
 
 /// What a phase makes of one item before it is dealt: this travels to the rank that works on it.
 struct PreparedItem {
-  std::uint32_t length = 0;         ///< its size in the phase's unit (tokens); decides its cost
-  bool truncated = false;           ///< something of the item did not fit
-  std::vector<std::byte> payload;   ///< what the worker needs
+  std::uint32_t length = 0;        ///< its size in the phase's unit (tokens); decides its cost
+  bool truncated = false;          ///< something of the item did not fit
+  std::vector<std::byte> payload;  ///< what the worker needs
 };
 
 /// One item of a micro-batch, in place in the batch's memory.
@@ -40,8 +40,9 @@ class ItemWorker {
  public:
   virtual ~ItemWorker() = default;
   /// One record an item, in any order. A record of an item must depend on that item alone.
-  /// core::ResourceError or std::bad_alloc: the runner halves the batch and calls again. core::DataError or a foreign
-  /// exception: the runner finds the guilty item by halving and lists it as failed. Other errors of ours end the job.
+  /// core::ResourceError or std::bad_alloc: the runner halves the batch and calls again. core::DataError or a
+  /// foreign exception: the runner finds the guilty item by halving and lists it as failed. Other errors of
+  /// ours end the job.
   virtual std::vector<formats::Record> run(std::span<const ItemView> batch) = 0;
   /// Drops caches after an out-of-memory error.
   virtual void release_memory() {}
@@ -51,23 +52,24 @@ class ItemWorker {
 struct PublishContext {
   io::RunDirectory& run;
   comm::Communicator& world;
-  std::uint64_t rows = 0;                          ///< items with a result: the rows of every table
-  std::vector<std::uint64_t> failed_rows;          ///< sorted item rows without a result; not in any table
+  std::uint64_t rows = 0;                  ///< items with a result: the rows of every table
+  std::vector<std::uint64_t> failed_rows;  ///< sorted item rows without a result; not in any table
   std::vector<io::JournalEntry> journal;
-  std::function<std::string()> next_id;            ///< rank 0: ids of the published rows, in order
+  std::function<std::string()> next_id;               ///< rank 0: ids of the published rows, in order
   std::map<std::string, io::H5Attribute> attributes;  ///< those that every result file carries
-  std::map<std::string, std::string>& facts;       ///< counts for summary and manifest
+  std::map<std::string, std::string>& facts;          ///< counts for summary and manifest
 };
 
 /// Memory and work as config files alone tell them.
 struct Footprint {
-  double weight_bytes = 0;             ///< one prepared model a rank
-  double worker_bytes = 0;             ///< activations of a worker thread at the batch budget
-  double flops_per_second = 0;         ///< a worker's expected rate; from a table by device and dtype
-  plan::CostModel flops;               ///< floating-point operations of an item by its length
+  double weight_bytes = 0;      ///< one prepared model a rank
+  double worker_bytes = 0;      ///< activations of a worker thread at the batch budget
+  double flops_per_second = 0;  ///< a worker's expected rate; from a table by device and dtype
+  plan::CostModel flops;        ///< floating-point operations of an item by its length
 };
 
-/// A phase that works item by item: items, cost, run, publish. Constructed on every rank, before MPI for `plan`.
+/// A phase that works item by item: items, cost, run, publish. Constructed on every rank, before MPI for
+/// `plan`.
 class ItemPhase {
  public:
   virtual ~ItemPhase() = default;
@@ -84,7 +86,8 @@ class ItemPhase {
   virtual std::unique_ptr<ItemWorker> make_worker() = 0;
   /// Collective: writes the final files; returns their names relative to the output directory, on every rank.
   virtual std::vector<std::string> publish(PublishContext& context) = 0;
-  /// For `verify --redo`: the published result at `position` (the position-th published row), as a record's payload.
+  /// For `verify --redo`: the published result at `position` (the position-th published row), as a record's
+  /// payload.
   virtual std::vector<std::byte> published(const std::string& directory, std::uint64_t position) const = 0;
   /// A record's payload as it is published (an encode row stored as fp16, say), to compare with published().
   virtual std::vector<std::byte> as_published(std::span<const std::byte> payload) const = 0;
@@ -98,10 +101,10 @@ struct PhaseContext {
 
 /// A phase as commands see it. One line in registry.cpp makes it known.
 struct PhaseInfo {
-  std::string name;      ///< the command: "encode"
-  std::string summary;   ///< "documents -> embeddings.h5"
-  std::string item;      ///< plural, for figures: "documents"
-  std::string unit;      ///< of an item's length: "tokens"
+  std::string name;     ///< the command: "encode"
+  std::string summary;  ///< "documents -> embeddings.h5"
+  std::string item;     ///< plural, for figures: "documents"
+  std::string unit;     ///< of an item's length: "tokens"
   config::Schema schema;
   std::vector<std::string> examples;
   std::function<std::unique_ptr<ItemPhase>(const PhaseContext&)> create;

@@ -7,8 +7,9 @@
 
 namespace muster::plan {
 
-/// Cost of one item of `length` units (tokens): per_item + linear * length + quadratic * length^2, in arbitrary units
-/// that are the same for all items of a job. For a transformer: linear = 2 * weights, quadratic = 4 * hidden * layers.
+/// Cost of one item of `length` units (tokens): per_item + linear * length + quadratic * length^2, in
+/// arbitrary units that are the same for all items of a job. For a transformer: linear = 2 * weights,
+/// quadratic = 4 * hidden * layers.
 struct CostModel {
   double per_item = 0;
   double linear = 1;
@@ -22,10 +23,10 @@ struct CostModel {
 struct CutConfig {
   std::uint64_t batch_tokens = 2048;  ///< budget of a micro-batch, in length units
   std::uint32_t batch_items = 0;      ///< a fixed number of items instead, when not 0
-  std::uint32_t tile = 256;           ///< rows of the canonical matrix product: budgets are cut to fill whole tiles
-  double taper = 0.25;                ///< share of the window's cost that is cut into ever smaller batches
+  std::uint32_t tile = 256;  ///< rows of the canonical matrix product: budgets are cut to fill whole tiles
+  double taper = 0.25;       ///< share of the window's cost that is cut into ever smaller batches
   CostModel cost;
-  void validate() const;              ///< ConfigError
+  void validate() const;  ///< ConfigError
 };
 
 /// A piece of work: items of one window that are run together.
@@ -35,19 +36,20 @@ struct MicroBatch {
   double cost = 0;
 };
 
-/// Cuts a window once, from its sorted order (longest first, ties by index), under the token budget; the last `taper` of
-/// the cost is cut into batches that shrink towards one tile, so that many ranks still balance. Depends on the lengths
-/// alone, never on the number of ranks.
+/// Cuts a window once, from its sorted order (longest first, ties by index), under the token budget; the last
+/// `taper` of the cost is cut into batches that shrink towards one tile, so that many ranks still balance.
+/// Depends on the lengths alone, never on the number of ranks.
 std::vector<MicroBatch> cut_window(std::span<const std::uint32_t> lengths, const CutConfig& config);
 /// The same for items kept in input order (schedule ceil): consecutive items of one block.
-std::vector<MicroBatch> cut_in_order(std::span<const std::uint32_t> lengths, std::uint32_t first, std::uint32_t count,
-                                     const CutConfig& config);
+std::vector<MicroBatch> cut_in_order(std::span<const std::uint32_t> lengths, std::uint32_t first,
+                                     std::uint32_t count, const CutConfig& config);
 
 /// For every rank the indices of its batches, in the order to run them (dearest first).
 using Deal = std::vector<std::vector<std::uint32_t>>;
 
-/// Longest processing time first (Graham 1969): each batch, dearest first, goes to the rank that is done earliest.
-/// `loads` are the ranks' costs from earlier windows divided by their speeds; updated. makespan <= 4/3 optimum.
+/// Longest processing time first (Graham 1969): each batch, dearest first, goes to the rank that is done
+/// earliest. `loads` are the ranks' costs from earlier windows divided by their speeds; updated. makespan <=
+/// 4/3 optimum.
 Deal deal_balanced(std::span<const MicroBatch> batches, std::span<double> loads);
 
 /// ceil(items / ranks) consecutive items a rank: 5 items on 4 ranks gives 2, 2, 1, 0.

@@ -29,12 +29,16 @@ std::string yaml_list(const std::vector<std::string>& values) {
 FinishedJob::FinishedJob(const Registry& registry, const std::string& directory) : directory_(directory) {
   auto manifest = io::read_manifest(directory);
   if (!manifest) {
-    throw core::DataError(fmt::format("{} has no manifest.json: it is no output directory, or its job is not finished (run the same "
-                                      "command again)", directory));
+    throw core::DataError(fmt::format(
+        "{} has no manifest.json: it is no output directory, or its job is not finished (run the same "
+        "command again)",
+        directory));
   }
   manifest_ = std::move(*manifest);
   info_ = find_phase(registry, manifest_.job);
-  if (info_ == nullptr) throw core::DataError(fmt::format("{} was made by '{}', which this program does not have", directory, manifest_.job));
+  if (info_ == nullptr)
+    throw core::DataError(
+        fmt::format("{} was made by '{}', which this program does not have", directory, manifest_.job));
   const std::string yaml = directory + "/resolved.yaml";
   config::Sources sources;
   sources.yaml_path = yaml;
@@ -49,13 +53,15 @@ FinishedJob::FinishedJob(const Registry& registry, const std::string& directory)
 
 ItemPhase& FinishedJob::phase() {
   if (!phase_) {
-    const auto device = device::choose_device({.device = config_.string("run.device"), .gpu_ids = config_.integers("run.gpu_ids")}, 0);
+    const auto device = device::choose_device(
+        {.device = config_.string("run.device"), .gpu_ids = config_.integers("run.gpu_ids")}, 0);
     phase_ = info_->create({config_, device});
     for (const auto& [name, value] : phase_->identity()) {
       const auto known = manifest_.identity.find(name);
       if (known != manifest_.identity.end() && known->second != value) {
-        throw core::DataError(fmt::format("{} was made with another model: {} was {} and is {} now ({})", directory_, name,
-                                          known->second, value, config_.string("model.path")));
+        throw core::DataError(fmt::format("{} was made with another model: {} was {} and is {} now ({})",
+                                          directory_, name, known->second, value,
+                                          config_.string("model.path")));
       }
     }
     phase_->load();
@@ -68,7 +74,8 @@ formats::Record FinishedJob::run(std::string_view text) {
   ItemPhase& phase = this->phase();
   PreparedItem prepared;
   phase.prepare(text, prepared);
-  const ItemView view{.row = 0, .length = prepared.length, .truncated = prepared.truncated, .payload = prepared.payload};
+  const ItemView view{
+      .row = 0, .length = prepared.length, .truncated = prepared.truncated, .payload = prepared.payload};
   auto records = worker_->run({&view, 1});
   core::internal_check(records.size() == 1, "a worker must return one record an item");
   return std::move(records.front());

@@ -10,7 +10,8 @@ namespace muster::phases {
 /// A finished output directory, opened again: its manifest, its resolved config, and the phase that made it.
 class FinishedJob {
  public:
-  /// DataError when the directory has no manifest (then it says how to finish the job) or was made by an unknown phase.
+  /// DataError when the directory has no manifest (then it says how to finish the job) or was made by an
+  /// unknown phase.
   FinishedJob(const Registry& registry, const std::string& directory);
   const std::string& directory() const { return directory_; }
   const io::Manifest& manifest() const { return manifest_; }

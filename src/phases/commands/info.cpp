@@ -25,13 +25,16 @@ namespace fs = std::filesystem;
 void print_device() {
   const device::Device cpu;
   const auto memory = device::memory_info(cpu);
-  fmt::print("devices\n  cpu      {}, {} hardware threads, {} memory ({} free), bf16 in hardware: {}\n", device::cpu_model(),
-             std::thread::hardware_concurrency(), core::human_bytes(static_cast<double>(memory.total_bytes)),
-             core::human_bytes(static_cast<double>(memory.free_bytes)), device::cpu_has_bf16() ? "yes" : "no");
+  fmt::print("devices\n  cpu      {}, {} hardware threads, {} memory ({} free), bf16 in hardware: {}\n",
+             device::cpu_model(), std::thread::hardware_concurrency(),
+             core::human_bytes(static_cast<double>(memory.total_bytes)),
+             core::human_bytes(static_cast<double>(memory.free_bytes)),
+             device::cpu_has_bf16() ? "yes" : "no");
   for (int gpu = 0; gpu < device::gpu_count(); ++gpu) {
     const device::Device device{device::Kind::kCuda, gpu};
     const auto gpu_memory = device::memory_info(device);
-    fmt::print("  {:<8} {} memory ({} free)\n", device.name(), core::human_bytes(static_cast<double>(gpu_memory.total_bytes)),
+    fmt::print("  {:<8} {} memory ({} free)\n", device.name(),
+               core::human_bytes(static_cast<double>(gpu_memory.total_bytes)),
                core::human_bytes(static_cast<double>(gpu_memory.free_bytes)));
   }
   if (device::gpu_count() == 0) fmt::print("  cuda     none\n");
@@ -42,19 +45,23 @@ void print_model(const std::string& folder) {
     const auto model = models::describe_text_encoder(folder);
     std::vector<std::string> pooling;
     for (const auto mode : model.pooling) pooling.push_back(models::pooling_name(mode));
-    fmt::print("  {:<32} {}: {} layers x {}, {:.1f} M weights, embeddings of {}, at most {} tokens, pooling {}{}\n", folder,
-               model.architecture, model.layers, model.hidden, static_cast<double>(model.weight_count) / 1e6, model.dimensions,
-               model.max_length, core::join(pooling, "+"), model.normalize ? ", normalized" : "");
+    fmt::print(
+        "  {:<32} {}: {} layers x {}, {:.1f} M weights, embeddings of {}, at most {} tokens, pooling {}{}\n",
+        folder, model.architecture, model.layers, model.hidden, static_cast<double>(model.weight_count) / 1e6,
+        model.dimensions, model.max_length, core::join(pooling, "+"), model.normalize ? ", normalized" : "");
   } catch (const core::Error& error) {
     fmt::print("  {:<32} not usable: {}\n", folder, error.what());
   }
 }
 
-bool looks_like_model(const fs::path& path) { return fs::exists(path / "config.json") || fs::exists(path / "modules.json"); }
+bool looks_like_model(const fs::path& path) {
+  return fs::exists(path / "config.json") || fs::exists(path / "modules.json");
+}
 
 void print_models(const std::string& folder) {
   if (!fs::is_directory(folder)) throw core::DataError(fmt::format("{} is not a folder", folder));
-  fmt::print("models in {} (architectures: {})\n", folder, core::join(models::registered_text_encoders(), ", "));
+  fmt::print("models in {} (architectures: {})\n", folder,
+             core::join(models::registered_text_encoders(), ", "));
   if (looks_like_model(folder)) return print_model(folder);
   std::vector<std::string> found;
   for (const auto& entry : fs::directory_iterator(folder)) {
@@ -74,7 +81,8 @@ struct Check {
 
 Check check_launcher() {
   const bool found = !comm::find_mpirun().empty();
-  return {"mpirun", found, found ? comm::find_mpirun() : "not found", "install Open MPI (openmpi-bin) or load its module"};
+  return {"mpirun", found, found ? comm::find_mpirun() : "not found",
+          "install Open MPI (openmpi-bin) or load its module"};
 }
 
 Check check_cores() {
@@ -108,7 +116,8 @@ Check check_fsync() {
   const double each = (core::monotonic_seconds() - begin) / kTimes;
   ::unlink(path.c_str());
   return {"fsync", each < 0.1, fmt::format("{:.1f} ms here", each * 1e3),
-          "results are committed once a second; put the output directory on a faster file system or raise run.commit_interval"};
+          "results are committed once a second; put the output directory on a faster file system or raise "
+          "run.commit_interval"};
 }
 
 Check check_bf16() {
@@ -120,15 +129,18 @@ Check check_gpu() {
   const bool node = fs::exists("/dev/nvidia0");
   const bool ok = !node || device::gpu_count() > 0;
   return {"GPUs", ok, node ? fmt::format("{} usable", device::gpu_count()) : "none in this machine",
-          "a GPU is here but cannot be used: build with the cuda preset, so that libmuster_cuda.so lies beside muster"};
+          "a GPU is here but cannot be used: build with the cuda preset, so that libmuster_cuda.so lies "
+          "beside muster"};
 }
 
 core::ExitCode run_doctor() {
   bool all_ok = true;
   fmt::print("doctor\n");
-  for (const auto& check : {check_launcher(), check_cores(), check_shared_memory(), check_fsync(), check_bf16(), check_gpu()}) {
+  for (const auto& check :
+       {check_launcher(), check_cores(), check_shared_memory(), check_fsync(), check_bf16(), check_gpu()}) {
     all_ok &= check.ok;
-    fmt::print("  {:<14} {:<5} {}{}\n", check.name, check.ok ? "ok" : "look", check.found, check.ok ? "" : " -> " + check.remedy);
+    fmt::print("  {:<14} {:<5} {}{}\n", check.name, check.ok ? "ok" : "look", check.found,
+               check.ok ? "" : " -> " + check.remedy);
   }
   if (const auto pmix = comm::pmix_hint(); !pmix.empty()) fmt::print("  {:<14} {}\n", "PMIx", pmix);
   return all_ok ? core::ExitCode::kDone : core::ExitCode::kUsage;
@@ -140,8 +152,8 @@ std::string versions_text() {
   const auto* cuda = device::cuda_services();
   const std::string gpu = cuda != nullptr ? fmt::format("{}\n{}", cuda->versions(), comm::nccl_version())
                                           : "CUDA and NCCL: libmuster_cuda.so is not here";
-  return fmt::format("muster {} ({})\nMPI {}\nLibTorch {}\n{}\nHDF5 {}\n", kVersion, kCommit, comm::mpi_version(),
-                     models::torch_version(), gpu, io::hdf5_version());
+  return fmt::format("muster {} ({})\nMPI {}\nLibTorch {}\n{}\nHDF5 {}\n", kVersion, kCommit,
+                     comm::mpi_version(), models::torch_version(), gpu, io::hdf5_version());
 }
 
 core::ExitCode info_command(const std::vector<std::string>& folders, Doctor doctor) {

@@ -25,10 +25,13 @@ double dot(const float* a, const float* b, std::size_t n) {
 struct Hit {
   double score;
   std::uint64_t position;
-  bool operator<(const Hit& other) const { return score != other.score ? score > other.score : position < other.position; }
+  bool operator<(const Hit& other) const {
+    return score != other.score ? score > other.score : position < other.position;
+  }
 };
 
-std::vector<Hit> nearest_rows(const io::H5Reader& reader, const std::vector<float>& query, std::uint64_t top) {
+std::vector<Hit> nearest_rows(const io::H5Reader& reader, const std::vector<float>& query,
+                              std::uint64_t top) {
   const auto shape = reader.shape("/embeddings");
   const std::uint64_t rows = shape.at(0), columns = shape.at(1);
   core::internal_check(query.size() == columns, "query and embeddings differ in length");
@@ -57,7 +60,8 @@ core::ExitCode search_command(const Registry& registry, const SearchOptions& opt
   const auto record = job.run(options.query);
   if (record.kind != formats::RecordKind::kResult) throw core::DataError("the query has no embedding");
   std::vector<float> query(reader.shape("/embeddings").at(1));
-  core::internal_check(record.payload.size() >= query.size() * sizeof(float), "the record is shorter than an embedding");
+  core::internal_check(record.payload.size() >= query.size() * sizeof(float),
+                       "the record is shorter than an embedding");
   std::memcpy(query.data(), record.payload.data(), query.size() * sizeof(float));
   const auto hits = nearest_rows(reader, query, options.top);
 

@@ -27,7 +27,8 @@ std::vector<std::string> redo(FinishedJob& job, const VerifyOptions& options) {
     throw core::DataError("the input changed since the job ran; items cannot be recomputed");
   }
   const std::uint64_t failed = std::stoull(job.manifest().facts.at("failed"));
-  if (failed > 0) throw core::DataError("--redo needs a job without failed items; run it with --retry-failed first");
+  if (failed > 0)
+    throw core::DataError("--redo needs a job without failed items; run it with --retry-failed first");
   const auto wanted = random_positions(options.redo, survey.rows, options.seed);
   std::vector<std::string> different;
   AcceptedItems items(input, survey);
@@ -35,7 +36,8 @@ std::vector<std::string> redo(FinishedJob& job, const VerifyOptions& options) {
     if (!wanted.contains(item.row)) continue;
     const auto record = job.run(item.text);
     auto& phase = job.phase();
-    if (phase.as_published(record.payload) != phase.published(job.directory(), item.row)) different.push_back(item.id);
+    if (phase.as_published(record.payload) != phase.published(job.directory(), item.row))
+      different.push_back(item.id);
   }
   return different;
 }
@@ -47,7 +49,8 @@ core::ExitCode verify_command(const Registry& registry, const VerifyOptions& opt
   const auto problems = io::verify_manifest(options.directory, job.manifest());
   for (const auto& problem : problems) fmt::print("{}\n", problem);
   if (!problems.empty()) {
-    fmt::print("{}: {} of {} files differ from the manifest\n", options.directory, problems.size(), job.manifest().files.size());
+    fmt::print("{}: {} of {} files differ from the manifest\n", options.directory, problems.size(),
+               job.manifest().files.size());
     return core::ExitCode::kInput;
   }
   fmt::print("{}: {} files as the manifest says\n", options.directory, job.manifest().files.size());
@@ -55,7 +58,8 @@ core::ExitCode verify_command(const Registry& registry, const VerifyOptions& opt
   const auto different = redo(job, options);
   for (const auto& id : different) fmt::print("recomputed item '{}' differs from the published one\n", id);
   fmt::print("{}: {} items recomputed, {} differ\n", options.directory,
-             std::min(options.redo, static_cast<std::uint64_t>(std::stoull(job.manifest().facts.at("rows")))), different.size());
+             std::min(options.redo, static_cast<std::uint64_t>(std::stoull(job.manifest().facts.at("rows")))),
+             different.size());
   return different.empty() ? core::ExitCode::kDone : core::ExitCode::kInput;
 }
 

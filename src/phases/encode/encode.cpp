@@ -13,7 +13,7 @@
 #include "muster/models/text_encoder.h"
 #include "muster/text/lower_case.h"
 #include "muster/text/tokenizer.h"
-#include "phases/encode/model_choice.h"
+#include "phases/text_model/model_choice.h"
 #include "phases/runner/publish_rows.h"
 
 namespace muster::phases {
@@ -28,7 +28,8 @@ struct RowLayout {
 
 class EncodeWorker : public ItemWorker {
  public:
-  EncodeWorker(const models::TextEncoder& encoder, RowLayout layout, std::size_t id_bytes, std::uint32_t prompt_tokens)
+  EncodeWorker(const models::TextEncoder& encoder, RowLayout layout, std::size_t id_bytes,
+               std::uint32_t prompt_tokens)
       : encoder_(encoder), layout_(layout), id_bytes_(id_bytes), prompt_tokens_(prompt_tokens) {
     models::prepare_compute_thread();
   }
@@ -44,7 +45,8 @@ class EncodeWorker : public ItemWorker {
     encoder_.embed({ids_, lengths_, prompt_tokens_}, vectors_);
     std::vector<formats::Record> records;
     for (std::size_t i = 0; i < batch.size(); ++i) {
-      records.push_back(record(batch[i], std::span(vectors_).subspan(i * layout_.dimensions, layout_.dimensions)));
+      records.push_back(
+          record(batch[i], std::span(vectors_).subspan(i * layout_.dimensions, layout_.dimensions)));
     }
     return records;
   }
@@ -104,14 +106,16 @@ class EncodePhase : public ItemPhase {
         tokenizer_(text::Tokenizer::load(tokenizer_folder(choice_.load.folder, description_))),
         prompt_(choose_prompt(context.config, description_)),
         batch_tokens_(static_cast<std::uint64_t>(context.config.integer("run.batch_tokens"))),
-        batch_size_(static_cast<std::uint32_t>(context.config.is_auto("run.batch_size") ? 0 : context.config.integer("run.batch_size"))),
+        batch_size_(static_cast<std::uint32_t>(
+            context.config.is_auto("run.batch_size") ? 0 : context.config.integer("run.batch_size"))),
         half_output_(context.config.string("output.dtype") == "fp16"),
         layout_{description_.dimensions},
         id_bytes_(description_.vocab <= 65536 ? sizeof(std::uint16_t) : sizeof(std::uint32_t)) {
     if (tokenizer_.vocab_size() > description_.vocab) {
-      throw core::DataError(fmt::format("{}: the tokenizer gives ids up to {}, but the model has {} word embeddings; "
-                                        "tokenizer.json and the weights do not belong together",
-                                        choice_.load.folder, tokenizer_.vocab_size() - 1, description_.vocab));
+      throw core::DataError(
+          fmt::format("{}: the tokenizer gives ids up to {}, but the model has {} word embeddings; "
+                      "tokenizer.json and the weights do not belong together",
+                      choice_.load.folder, tokenizer_.vocab_size() - 1, description_.vocab));
     }
   }
 
@@ -162,9 +166,10 @@ class EncodePhase : public ItemPhase {
         {"/embeddings", half_output_ ? io::H5Type::kF16 : io::H5Type::kF32, layout_.dimensions,
          [this](auto payload, auto row) { store_vector(payload, row); }},
         {"/n_tokens", io::H5Type::kI32, 0,
-         [this](auto payload, auto row) { std::memcpy(row.data(), payload.data() + layout_.vector_bytes(), row.size()); }},
-        {"/truncated", io::H5Type::kU8, 0,
-         [&](auto payload, auto row) {
+         [this](auto payload, auto row) {
+           std::memcpy(row.data(), payload.data() + layout_.vector_bytes(), row.size());
+         }},
+        {"/truncated", io::H5Type::kU8, 0, [&](auto payload, auto row) {
            row[0] = payload[flag];
            truncated += static_cast<std::uint64_t>(payload[flag]);
          }}};
@@ -207,12 +212,15 @@ class EncodePhase : public ItemPhase {
   std::uint32_t prompt_tokens() const {
     if (prompt_.empty() || description_.include_prompt) return 0;
     text::Encoding encoding;
-    tokenizer_.encode(description_.lower_case ? text::lower_case(prompt_) : prompt_, description_.max_length, encoding);
+    tokenizer_.encode(description_.lower_case ? text::lower_case(prompt_) : prompt_, description_.max_length,
+                      encoding);
     return static_cast<std::uint32_t>(encoding.ids.size()) - 1;  // without the closing token
   }
 
   plan::CostModel flops() const {
-    return {.per_item = 0, .linear = description_.linear_flops_per_token, .quadratic = description_.attention_flops_per_token2};
+    return {.per_item = 0,
+            .linear = description_.linear_flops_per_token,
+            .quadratic = description_.attention_flops_per_token2};
   }
 
   void store_vector(std::span<const std::byte> payload, std::span<std::byte> row) const {

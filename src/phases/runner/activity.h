@@ -7,8 +7,8 @@
 
 namespace muster::phases {
 
-/// Tells the watchdog what a rank is doing, although several threads do it: batches of the workers come first, and only
-/// a rank without one is waiting when its main thread waits for other ranks.
+/// Tells the watchdog what a rank is doing, although several threads do it: batches of the workers come
+/// first, and only a rank without one is waiting when its main thread waits for other ranks.
 class Activity {
  public:
   explicit Activity(comm::Watchdog& watchdog) : watchdog_(watchdog) {}

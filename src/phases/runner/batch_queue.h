@@ -40,13 +40,9 @@ class BatchQueue {
   }
 
   /// No more batches will come.
-  void close() {
-    set(closed_);
-  }
+  void close() { set(closed_); }
   /// Workers finish the batch in hand; what waits is dropped (a rerun does it).
-  void stop() {
-    set(stopped_);
-  }
+  void stop() { set(stopped_); }
   bool stopped() const {
     const std::lock_guard lock(mutex_);
     return stopped_;

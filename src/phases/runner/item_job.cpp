@@ -24,19 +24,25 @@ core::ExitCode run_item_job(comm::Session& session, const JobRequest& request) {
 }
 
 ItemJob::ItemJob(comm::Session& session, const JobRequest& request)
-    : session_(session), world_(session.world()), request_(request), config_(request.config),
-      start_(core::monotonic_seconds()), start_utc_(core::utc_now()),
+    : session_(session),
+      world_(session.world()),
+      request_(request),
+      config_(request.config),
+      start_(core::monotonic_seconds()),
+      start_utc_(core::utc_now()),
       signals_(std::make_unique<comm::SignalThread>([this](int signal) { handle_signal(signal); })) {}
 
 ItemJob::~ItemJob() = default;
 
 core::ExitCode ItemJob::run() {
+  comm::collectively(world_, [&] { choose_device(); });
+  agree_on_hardware();
   comm::collectively(world_, [&] { create_phase(); });
   if (request_.dry_run) return dry_run();
   open_directory();
   comm::collectively(world_, [&] { survey(); });
   if (open_run() == io::Opened::kFinished) return report_finished();
-  comm::collectively(world_, [&] { check_disk(); });
+  comm::collectively(world_, [&] { check_disk(run_->path()); });
   try {
     watch();
     const Outcome outcome = compute();
@@ -47,10 +53,30 @@ core::ExitCode ItemJob::run() {
   }
 }
 
-void ItemJob::create_phase() {
-  device::DeviceConfig wanted{.device = config_.string("run.device"), .gpu_ids = config_.integers("run.gpu_ids")};
+void ItemJob::choose_device() {
+  const device::DeviceConfig wanted{.device = config_.string("run.device"),
+                                    .gpu_ids = config_.integers("run.gpu_ids")};
   device_ = device::choose_device(wanted, session_.place().local_rank);
-  resolve_auto(config_, device_);
+  if (device_.kind != device::Kind::kCuda) return;
+  const std::string who = comm::rank_label(session_.place());
+  core::log::set_label(fmt::format("{}{}gpu {}", who, who.empty() ? "" : " ", device_.index));
+}
+
+// One device type and one dtype for the whole job, or its rows would not be comparable: `auto` takes what
+// every rank has.
+void ItemJob::agree_on_hardware() {
+  const bool cuda = device_.kind == device::Kind::kCuda;
+  const auto most = world_.all_reduce_value<std::int32_t>(cuda, comm::Op::kMax);
+  const auto least = world_.all_reduce_value<std::int32_t>(cuda, comm::Op::kMin);
+  if (most != least) {
+    throw core::ConfigError(
+        "some ranks have a GPU and some have none; say --device cpu, or start ranks only where GPUs are");
+  }
+  const auto bf16 = world_.all_reduce_value<std::int32_t>(device::cpu_has_bf16(), comm::Op::kMin);
+  resolve_auto(config_, device_.kind, bf16 != 0 ? CpuBf16::kInHardware : CpuBf16::kEmulated);
+}
+
+void ItemJob::create_phase() {
   const auto cores = static_cast<int>(session_.place().cores.size());
   workers_ = config_.is_auto("run.workers") ? (device_.kind == device::Kind::kCpu ? cores : 1)
                                             : static_cast<int>(config_.integer("run.workers"));
@@ -61,15 +87,18 @@ void ItemJob::create_phase() {
 
 void ItemJob::open_directory() {
   run_ = std::make_unique<io::RunDirectory>(
-      io::RunDirectoryConfig{.path = config_.string("output.dir"), .command = request_.command, .fresh = request_.fresh,
-                             .keep_segments = request_.keep_segments, .reopen = request_.retry_failed,
+      io::RunDirectoryConfig{.path = config_.string("output.dir"),
+                             .command = request_.command,
+                             .fresh = request_.fresh,
+                             .keep_segments = request_.keep_segments,
+                             .reopen = request_.retry_failed,
                              .commit_seconds = config_.duration("run.commit_interval")},
       world_);
   comm::collectively(world_, [&] {
     core::make_directories(run_->file("logs"));
     core::log::open_file(run_->file(fmt::format("logs/rank_{:05d}.log", world_.rank())));
-    core::log::debug("{} on {} with {} workers, {} ranks: {}", request_.phase.name, session_.place().host, workers_,
-                     world_.size(), request_.command);
+    core::log::debug("{} on {} with {} workers, {} ranks: {}", request_.phase.name, session_.place().host,
+                     workers_, world_.size(), request_.command);
     if (is_root()) {
       for (const char* left_over : {"stop", "cause"}) ::unlink(run_->run_file(left_over).c_str());
     }
@@ -79,18 +108,14 @@ void ItemJob::open_directory() {
 // Rank 0 looks at the whole input once; bad rows are listed before any work.
 void ItemJob::survey() {
   if (!is_root()) return;
-  std::string rejects;
-  survey_ = survey_input(input_of(config_), [&](const formats::Reject& reject, const std::vector<std::string>& files) {
-    rejects += formats::reject_json_line(reject, files);
-  });
-  if (survey_.rejected > 0) {
-    core::publish_text(run_->file("rejects.jsonl"), rejects);
-    const auto message = fmt::format("{} of {} rows are rejected; {} lists them with line and reason", survey_.rejected,
-                                     survey_.rows + survey_.rejected, run_->file("rejects.jsonl"));
-    if (request_.strict) throw core::DataError(message + " (--strict: nothing was done)");
-    core::log::warning("{}", message);
-  } else {
-    ::unlink(run_->file("rejects.jsonl").c_str());
+  survey_ = survey_input(input_of(config_),
+                         [&](const formats::Reject& reject, const std::vector<std::string>& files) {
+                           rejects_ += formats::reject_json_line(reject, files);
+                         });
+  if (survey_.rejected > 0 && request_.strict) {
+    throw core::DataError(fmt::format("{} of {} rows are bad, and --strict does nothing then; the first: {}",
+                                      survey_.rejected, survey_.rows + survey_.rejected,
+                                      rejects_.substr(0, rejects_.find('\n'))));
   }
   if (survey_.replaced_utf8 > 0) {
     core::log::warning("{} items have bytes that are not UTF-8; they became U+FFFD", survey_.replaced_utf8);
@@ -105,37 +130,53 @@ io::Opened ItemJob::open_run() {
     identity_["input.sha256"] = survey_.digest;
     identity_["input.rows"] = std::to_string(survey_.rows);
     identity_["job"] = request_.phase.name;
-    identity_["note.build"] = fmt::format("{} {}", kVersion, kCommit);  // another build is worth a warning, no more
+    identity_["note.build"] =
+        fmt::format("{} {}", kVersion, kCommit);  // another build is worth a warning, no more
   });
   survey_.rows = world_.broadcast_value(survey_.rows);
   const auto opened = run_->open(identity_, world_);
   comm::collectively(world_, [&] {
     if (!is_root() || opened == io::Opened::kFinished) return;
     core::publish_text(run_->file("resolved.yaml"), config_.to_yaml());
+    write_rejects();
     status_ = row_status(*run_, run_->journal(), survey_.rows);
-    if (request_.retry_failed) std::replace(status_.begin(), status_.end(), RowStatus::kFailed, RowStatus::kOpen);
+    if (request_.retry_failed)
+      std::replace(status_.begin(), status_.end(), RowStatus::kFailed, RowStatus::kOpen);
     done_before_ = static_cast<std::uint64_t>(
         std::count_if(status_.begin(), status_.end(), [](RowStatus s) { return s != RowStatus::kOpen; }));
     if (opened == io::Opened::kResumed) {
-      core::log::info("resuming: {} of {} {} are done, {} to do", done_before_, survey_.rows, request_.phase.item,
-                      survey_.rows - done_before_);
+      core::log::info("resuming: {} of {} {} are done, {} to do", done_before_, survey_.rows,
+                      request_.phase.item, survey_.rows - done_before_);
     }
   });
   done_before_ = world_.broadcast_value(done_before_);
   return opened;
 }
 
-void ItemJob::check_disk() {
+// Only once the directory is known to be this job's: a refused start leaves an earlier result as it is.
+void ItemJob::write_rejects() {
+  const std::string path = run_->file("rejects.jsonl");
+  if (survey_.rejected == 0) {
+    ::unlink(path.c_str());
+    return;
+  }
+  core::publish_text(path, rejects_);
+  core::log::warning("{} of {} rows are rejected; {} lists them with line and reason", survey_.rejected,
+                     survey_.rows + survey_.rejected, path);
+}
+
+void ItemJob::check_disk(const std::string& directory) {
   if (!is_root()) return;
   // Segments and the final file stand side by side until the job is done.
   const std::uint64_t left = survey_.rows - done_before_;
   const std::uint64_t needed = phase_->result_bytes() * (left + survey_.rows) + (std::uint64_t{1} << 20);
-  const std::uint64_t free = core::free_disk_bytes(run_->path());
+  const std::uint64_t free = core::free_disk_bytes(directory);
   if (free < needed) {
-    throw core::OutputError(fmt::format("{} needs about {}, but its file system has {} free; free some space or choose another "
-                                        "output directory",
-                                        run_->path(), core::human_bytes(static_cast<double>(needed)),
-                                        core::human_bytes(static_cast<double>(free))));
+    throw core::OutputError(
+        fmt::format("{} needs about {}, but its file system has {} free; free some space or choose another "
+                    "output directory",
+                    directory, core::human_bytes(static_cast<double>(needed)),
+                    core::human_bytes(static_cast<double>(free))));
   }
 }
 
@@ -160,6 +201,7 @@ ItemJob::Outcome ItemJob::compute() {
   std::unique_ptr<AcceptedItems> items;
   if (is_root()) items = std::make_unique<AcceptedItems>(input_of(config_), survey_);
   std::string plan;
+  PlannedWork planned;
   WindowFeeder::Config feed{.window_items = static_cast<std::uint64_t>(config_.integer("run.window_items")),
                             .schedule = schedule_from_name(config_.string("run.schedule")),
                             .workers = workers_,
@@ -171,22 +213,26 @@ ItemJob::Outcome ItemJob::compute() {
                                   }
                                   return false;
                                 },
-                            .plan_line = [&](const std::string& line) { plan += line + "\n"; }};
+                            .plan_line = [&](const std::string& line) { plan += line + "\n"; },
+                            .planned = &planned};
   std::optional<ProgressLine> progress;
   if (is_root()) {
-    progress.emplace(*watchdog_, ProgressLine::Config{.item = request_.phase.item,
-                                                      .total = survey_.rows,
-                                                      .done_before = done_before_,
-                                                      .max_seconds = config_.duration("run.max_time"),
-                                                      .on_time_up = [this] { request_stop("run.max_time is reached"); }});
+    progress.emplace(*watchdog_,
+                     ProgressLine::Config{.item = request_.phase.item,
+                                          .total = survey_.rows,
+                                          .done_before = done_before_,
+                                          .planned = &planned,
+                                          .max_seconds = config_.duration("run.max_time"),
+                                          .on_time_up = [this] { request_stop("run.max_time is reached"); }});
   }
   bool stopped = false;
   {
-    WindowFeeder feeder(*phase_, world_.duplicate(), world_.duplicate(), activity, std::move(feed));
-    WorkerPool pool(*phase_, *run_, activity, queue_,
-                    {.workers = workers_,
-                     .on_truncate = config_.string("run.on_truncate") == "fail" ? OnTruncate::kFail : OnTruncate::kWarn,
-                     .on_fatal = [this](const std::exception& error) { die(error); }});
+    WindowFeeder feeder(*phase_, {world_.duplicate(), world_.duplicate()}, activity, std::move(feed));
+    WorkerPool pool(
+        {*phase_, *run_, activity, queue_},
+        {.workers = workers_,
+         .on_truncate = config_.string("run.on_truncate") == "fail" ? OnTruncate::kFail : OnTruncate::kWarn,
+         .on_fatal = [this](const std::exception& error) { die(error); }});
     while (feeder.next(queue_.stopped() ? WindowFeeder::Want::kStop : WindowFeeder::Want::kMore, queue_)) {
     }
     queue_.close();
@@ -200,7 +246,8 @@ ItemJob::Outcome ItemJob::compute() {
   progress.reset();
   if (is_root()) core::publish_text(run_->run_file("plan.jsonl"), plan);
   compute_seconds_ = core::monotonic_seconds() - begin;
-  return world_.all_reduce_value<std::int32_t>(stopped, comm::Op::kMax) != 0 ? Outcome::kStopped : Outcome::kComplete;
+  return world_.all_reduce_value<std::int32_t>(stopped, comm::Op::kMax) != 0 ? Outcome::kStopped
+                                                                             : Outcome::kComplete;
 }
 
 void ItemJob::publish() {
@@ -224,7 +271,8 @@ void ItemJob::publish() {
                          .next_id =
                              [&] {
                                do {
-                                 if (!items->next(item)) throw core::DataError("the input changed while the job ran");
+                                 if (!items->next(item))
+                                   throw core::DataError("the input changed while the job ran");
                                } while (status_[item.row] == RowStatus::kFailed);
                                return item.id;
                              },
@@ -263,12 +311,14 @@ void ItemJob::handle_signal(int signal) {
     if (watchdog_) {
       const auto dead = watchdog_->dead_ranks();
       if (!dead.empty() && comm::claim_once(run_->run_file("cause"))) {
-        core::log::error("rank {} is gone (killed, or out of host memory: see the kernel log); the job ends. "
-                         "Run the same command again to do what is left",
-                         fmt::join(dead, ", "));
+        core::log::error(
+            "rank {} is gone (killed, or out of host memory: see the kernel log); the job ends. "
+            "Run the same command again to do what is left",
+            fmt::join(dead, ", "));
       }
     }
     if (run_) run_->flush();
+    if (watchdog_) watchdog_->leave();
   } catch (const std::exception& error) {
     core::log::error("{}", error.what());
   }

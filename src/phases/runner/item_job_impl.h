@@ -24,13 +24,17 @@ class ItemJob {
 
  private:
   // Before the work: every error here is agreed on by all ranks.
+  void choose_device();
+  void agree_on_hardware();
   void create_phase();
   void open_directory();
   void survey();
   io::Opened open_run();
   core::ExitCode report_finished();
   core::ExitCode dry_run();
-  void check_disk();
+  void write_rejects();
+  void check_disk(const std::string& directory);
+  void check_output_place() const;
   void watch();
 
   // The work: an error here ends the job from the rank that met it.
@@ -61,6 +65,7 @@ class ItemJob {
   std::unique_ptr<ItemPhase> phase_;
   std::unique_ptr<io::RunDirectory> run_;
   Survey survey_;
+  std::string rejects_;  ///< lines of rejects.jsonl
   io::Identity identity_;
   std::vector<RowStatus> status_;
   std::uint64_t done_before_ = 0;

@@ -25,10 +25,35 @@ std::string fact(const std::map<std::string, std::string>& facts, const std::str
 
 core::ExitCode ItemJob::dry_run() {
   comm::collectively(world_, [&] {
-    if (!is_root()) return;
-    fmt::print("{}", plan_report(request_.phase, config_, *phase_, input_of(config_), world_.size()).text);
+    if (is_root()) {
+      check_output_place();
+      survey();
+      check_disk(config_.string("output.dir"));
+      const auto plan = plan_report(request_.phase, config_, *phase_, input_of(config_), world_.size());
+      const double memory = static_cast<double>(device::memory_info(device::Device{}).total_bytes);
+      if (device_.kind == device::Kind::kCpu && plan.rank_bytes * session_.place().local_size > memory) {
+        throw core::ResourceError(fmt::format(
+            "{} ranks on {} need {}, but it has {}; use fewer ranks, workers or a smaller dtype",
+            session_.place().local_size, session_.place().host,
+            core::human_bytes(plan.rank_bytes * session_.place().local_size), core::human_bytes(memory)));
+      }
+      fmt::print("{}", plan.text);
+    }
+    phase_->load();  // damaged or mis-shaped weights are found here
   });
   return core::ExitCode::kDone;
+}
+
+// Where nothing is created: the nearest folder that exists must take new files.
+void ItemJob::check_output_place() const {
+  std::filesystem::path place = std::filesystem::absolute(config_.string("output.dir"));
+  while (!std::filesystem::exists(place) && place.has_relative_path()) place = place.parent_path();
+  if (!std::filesystem::is_directory(place))
+    throw core::OutputError(fmt::format("{} is not a folder", place.string()));
+  if (::access(place.c_str(), W_OK | X_OK) != 0) {
+    throw core::OutputError(fmt::format("{} is not writable: {}; choose another output directory",
+                                        place.string(), core::errno_text(errno)));
+  }
 }
 
 core::ExitCode ItemJob::report_finished() {
@@ -37,9 +62,11 @@ core::ExitCode ItemJob::report_finished() {
     const auto manifest = io::read_manifest(run_->path());
     core::internal_check(manifest.has_value(), "a finished job has a manifest");
     code = std::stoi(fact(manifest->facts, "exit_code"));
-    core::log::info("{} is finished already ({}): {} {}, truncated {}, rejected {}, failed {}; --fresh starts over", run_->path(),
-                    fact(manifest->facts, "finished_utc"), fact(manifest->facts, "rows"), request_.phase.item,
-                    fact(manifest->facts, "truncated"), fact(manifest->facts, "rejected"), fact(manifest->facts, "failed"));
+    core::log::info(
+        "{} is finished already ({}): {} {}, truncated {}, rejected {}, failed {}; --fresh starts over",
+        run_->path(), fact(manifest->facts, "finished_utc"), fact(manifest->facts, "rows"),
+        request_.phase.item, fact(manifest->facts, "truncated"), fact(manifest->facts, "rejected"),
+        fact(manifest->facts, "failed"));
   }
   code = world_.broadcast_value<std::int32_t>(code);
   core::log::close_file();
@@ -50,7 +77,8 @@ core::ExitCode ItemJob::report_finished() {
 core::ExitCode ItemJob::final_code() const {
   const std::uint64_t bad = failed_rows_.size() + survey_.rejected;
   if (bad == 0) return core::ExitCode::kDone;
-  const std::uint64_t allowed = config::failures_allowed(config_.string("run.max_failures"), survey_.rows + survey_.rejected);
+  const std::uint64_t allowed =
+      config::failures_allowed(config_.string("run.max_failures"), survey_.rows + survey_.rejected);
   return bad > allowed ? core::ExitCode::kPartial : core::ExitCode::kDone;
 }
 
@@ -93,16 +121,19 @@ void ItemJob::write_failures() {
   std::string lines;
   for (formats::Item item; items.next(item);) {
     if (status_[item.row] != RowStatus::kFailed) continue;
-    lines += fmt::format("{{\"row\":{},\"id\":{},\"line\":{},\"reason\":{}}}\n", item.row, core::json_quote(item.id), item.line,
-                         core::json_quote(reasons[item.row]));
+    lines += fmt::format("{{\"row\":{},\"id\":{},\"line\":{},\"reason\":{}}}\n", item.row,
+                         core::json_quote(item.id), item.line, core::json_quote(reasons[item.row]));
   }
   core::publish_text(path, lines);
-  core::log::warning("{} {} failed; {} lists them, --retry-failed does only those", failed_rows_.size(), request_.phase.item, path);
+  core::log::warning("{} {} failed; {} lists them, --retry-failed does only those", failed_rows_.size(),
+                     request_.phase.item, path);
 }
 
 std::string ItemJob::metric(const std::string& name, double value, const std::string& unit) const {
-  return fmt::format(R"({{"ts":"{}","job":{},"phase":"{}","rank":{},"step":0,"name":"{}","value":{:.9g},"unit":"{}"}})" "\n",
-                     core::utc_now(), core::json_quote(start_utc_), request_.phase.name, world_.rank(), name, value, unit);
+  return fmt::format(
+      R"({{"ts":"{}","job":{},"phase":"{}","rank":{},"step":0,"name":"{}","value":{:.9g},"unit":"{}"}})"
+      "\n",
+      core::utc_now(), core::json_quote(start_utc_), request_.phase.name, world_.rank(), name, value, unit);
 }
 
 void ItemJob::write_metrics() {
@@ -137,7 +168,11 @@ void ItemJob::write_final_manifest(core::ExitCode code) {
   files.push_back("resolved.yaml");
   if (survey_.rejected > 0) files.push_back("rejects.jsonl");
   if (!failed_rows_.empty()) files.push_back("failures.jsonl");
-  io::write_manifest(run_->path(), {.job = request_.phase.name, .command = request_.command, .identity = identity_, .files = files, .facts = facts_});
+  io::write_manifest(run_->path(), {.job = request_.phase.name,
+                                    .command = request_.command,
+                                    .identity = identity_,
+                                    .files = files,
+                                    .facts = facts_});
   run_->close_reopened();
 }
 
@@ -145,15 +180,17 @@ void ItemJob::summarize(core::ExitCode code) const {
   const double seconds = core::monotonic_seconds() - start_;
   const double computing = std::max(compute_seconds_, 1e-9);
   if (code == core::ExitCode::kStopped) {
-    core::log::info("stopped on request: {} of {} {} are saved; run the same command again to go on", done_before_ + items_done_,
-                    survey_.rows, request_.phase.item);
+    core::log::info("stopped on request: {} of {} {} are saved; run the same command again to go on",
+                    done_before_ + items_done_, survey_.rows, request_.phase.item);
     return;
   }
-  core::log::info("{}: {} {} ({} {}) in {}: {:.1f} {}/s, {:.0f} {}/s; balance {:.3f} over {} ranks; truncated {}, rejected {}, failed {}",
-                  request_.phase.name, items_done_, request_.phase.item, length_done_, request_.phase.unit,
-                  core::human_duration(seconds), static_cast<double>(items_done_) / computing, request_.phase.item,
-                  static_cast<double>(length_done_) / computing, request_.phase.unit, plan::balance(busy_), world_.size(),
-                  fact(facts_, "truncated"), survey_.rejected, failed_rows_.size());
+  core::log::info(
+      "{}: {} {} ({} {}) in {}: {:.1f} {}/s, {:.0f} {}/s; balance {:.3f} over {} ranks; truncated {}, "
+      "rejected {}, failed {}",
+      request_.phase.name, items_done_, request_.phase.item, length_done_, request_.phase.unit,
+      core::human_duration(seconds), static_cast<double>(items_done_) / computing, request_.phase.item,
+      static_cast<double>(length_done_) / computing, request_.phase.unit, plan::balance(busy_), world_.size(),
+      fact(facts_, "truncated"), survey_.rejected, failed_rows_.size());
   for (const auto& file : files_) core::log::info("wrote {}", run_->file(file));
 }
 

@@ -9,8 +9,8 @@
 
 namespace muster::phases {
 
-/// Byte strings in which items travel between ranks. All numbers are in the byte order of the machine: ranks of a
-/// job run the same program on the same kind of machine.
+/// Byte strings in which items travel between ranks. All numbers are in the byte order of the machine: ranks
+/// of a job run the same program on the same kind of machine.
 
 /// A source text on its way to the rank that prepares it.
 struct TextView {

@@ -16,10 +16,12 @@ namespace {
 constexpr double kBaseBytes = 250e6;
 
 // Adds one window to the loads of the simulated ranks; returns its number of batches.
-std::size_t deal_window(const std::vector<std::uint32_t>& lengths, Schedule schedule, const plan::CutConfig& cut, std::vector<double>& loads) {
+std::size_t deal_window(const std::vector<std::uint32_t>& lengths, Schedule schedule,
+                        const plan::CutConfig& cut, std::vector<double>& loads) {
   if (schedule == Schedule::kCeil) {
     std::size_t batches = 0;
-    const auto blocks = plan::deal_ceil(static_cast<std::uint32_t>(lengths.size()), static_cast<int>(loads.size()));
+    const auto blocks =
+        plan::deal_ceil(static_cast<std::uint32_t>(lengths.size()), static_cast<int>(loads.size()));
     for (std::size_t rank = 0; rank < blocks.size(); ++rank) {
       const auto mine = plan::cut_in_order(lengths, blocks[rank].first, blocks[rank].count, cut);
       for (const auto& batch : mine) loads[rank] += batch.cost;
@@ -68,26 +70,32 @@ PlanReport plan_report(const PhaseInfo& info, const config::Config& config, cons
   flush();
   report.items = survey.rows;
   report.balance = plan::balance(loads);
-  const double workers = config.is_auto("run.workers") ? 1 : static_cast<double>(config.integer("run.workers"));
+  const double workers =
+      config.is_auto("run.workers") ? 1 : static_cast<double>(config.integer("run.workers"));
   report.wall_seconds = flops * report.balance / ranks / (footprint.flops_per_second * workers);
   report.rank_bytes = kBaseBytes + footprint.weight_bytes + footprint.worker_bytes * workers;
   const double output = static_cast<double>(phase.result_bytes()) * static_cast<double>(report.items);
 
   auto& text = report.text;
-  const auto row = [&](const std::string& name, const std::string& value) { text += fmt::format("  {:<26}{}\n", name, value); };
-  text += fmt::format("plan: {} on {} ranks, {} {}, {}\n", info.name, ranks, config.string("run.device"), config.string("run.dtype"),
-                      config.string("run.schedule"));
-  row("input", fmt::format("{} {}, {} rejected, {} truncated", report.items, info.item, survey.rejected, report.truncated));
+  const auto row = [&](const std::string& name, const std::string& value) {
+    text += fmt::format("  {:<26}{}\n", name, value);
+  };
+  text += fmt::format("plan: {} on {} ranks, {} {}, {}\n", info.name, ranks, config.string("run.device"),
+                      config.string("run.dtype"), config.string("run.schedule"));
+  row("input", fmt::format("{} {}, {} rejected, {} truncated", report.items, info.item, survey.rejected,
+                           report.truncated));
   row("length", fmt::format("{} {}, longest {}", report.length, info.unit, longest));
   row("micro-batches", fmt::format("{} of at most {} {}", report.batches, cut.batch_tokens, info.unit));
   row(info.item + " a rank", fmt::format("{:.1f} on average", static_cast<double>(report.items) / ranks));
   row("balance (max/mean)", fmt::format("{:.4f}", report.balance));
-  row("work", fmt::format("{:.1f} TFLOP, {:.0f} GFLOP/s expected a worker, {:.0f} worker(s) a rank", flops / 1e12,
-                          footprint.flops_per_second / 1e9, workers));
-  row("walltime", fmt::format("about {} (rates from a table; a run on your machine is the measure)", core::human_duration(report.wall_seconds)));
-  row("memory a rank", fmt::format("{}: program {}, weights {}, {:.0f} worker(s) x {}", core::human_bytes(report.rank_bytes),
-                                   core::human_bytes(kBaseBytes), core::human_bytes(footprint.weight_bytes), workers,
-                                   core::human_bytes(footprint.worker_bytes)));
+  row("work", fmt::format("{:.1f} TFLOP, {:.0f} GFLOP/s expected a worker, {:.0f} worker(s) a rank",
+                          flops / 1e12, footprint.flops_per_second / 1e9, workers));
+  row("walltime", fmt::format("about {} (rates from a table; a run on your machine is the measure)",
+                              core::human_duration(report.wall_seconds)));
+  row("memory a rank",
+      fmt::format("{}: program {}, weights {}, {:.0f} worker(s) x {}", core::human_bytes(report.rank_bytes),
+                  core::human_bytes(kBaseBytes), core::human_bytes(footprint.weight_bytes), workers,
+                  core::human_bytes(footprint.worker_bytes)));
   row("output", fmt::format("{} (twice that on disk while it is published)", core::human_bytes(output)));
   return report;
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "muster/core/clock.h"
@@ -15,12 +16,17 @@ namespace {
 
 constexpr double kQuietInterval = 30;
 
-bool live() { return ::isatty(STDERR_FILENO) == 1 && core::env("TERM") != "dumb"; }
+bool live() {
+  return ::isatty(STDERR_FILENO) == 1 && core::env("TERM") != "dumb";
+}
 
 }  // namespace
 
 ProgressLine::ProgressLine(const comm::Watchdog& watchdog, Config config)
-    : watchdog_(watchdog), config_(std::move(config)), start_(core::monotonic_seconds()), thread_([this] { loop(); }) {}
+    : watchdog_(watchdog),
+      config_(std::move(config)),
+      start_(core::monotonic_seconds()),
+      thread_([this] { loop(); }) {}
 
 ProgressLine::~ProgressLine() {
   {
@@ -51,12 +57,22 @@ void ProgressLine::loop() {
   }
 }
 
+// Items that are not planned yet count as long as the average of those that are.
+double ProgressLine::seconds_left(std::uint64_t items_done, std::uint64_t work_done, double elapsed) const {
+  const auto planned_items = static_cast<double>(config_.planned->items);
+  const auto to_do = static_cast<double>(config_.total - std::min(config_.done_before, config_.total));
+  if (items_done == 0 || work_done == 0 || planned_items == 0) return -1;
+  const double whole = static_cast<double>(config_.planned->length) * std::max(1.0, to_do / planned_items);
+  return std::max(0.0, whole - static_cast<double>(work_done)) * elapsed / static_cast<double>(work_done);
+}
+
 std::string ProgressLine::line() const {
-  std::uint64_t done = 0;
+  std::uint64_t done = 0, work = 0;
   int slowest = 0, rank = 0;
   std::uint64_t least = UINT64_MAX;
   for (const auto& beat : watchdog_.read_board()) {
     done += beat.done;
+    work += beat.work;
     if (beat.work < least) {
       least = beat.work;
       slowest = rank;
@@ -65,12 +81,13 @@ std::string ProgressLine::line() const {
   }
   const double elapsed = core::monotonic_seconds() - start_;
   const double rate = elapsed > 0 ? static_cast<double>(done) / elapsed : 0;
+  const double left = seconds_left(done, work, elapsed);
   const std::uint64_t all = done + config_.done_before;
-  const double left = rate > 0 ? static_cast<double>(config_.total - std::min(all, config_.total)) / rate : 0;
-  return fmt::format("{}/{} {} ({:.1f}%), {:.1f}/s, {} left{}", all, config_.total, config_.item,
-                     config_.total > 0 ? 100.0 * static_cast<double>(all) / static_cast<double>(config_.total) : 100.0, rate,
-                     rate > 0 ? core::human_duration(left) : "unknown time",
-                     rank > 1 ? fmt::format(", slowest rank {}", slowest) : "");
+  return fmt::format(
+      "{}/{} {} ({:.1f}%), {:.1f}/s, {} left{}", all, config_.total, config_.item,
+      config_.total > 0 ? 100.0 * static_cast<double>(all) / static_cast<double>(config_.total) : 100.0, rate,
+      left >= 0 ? core::human_duration(left) : "unknown time",
+      rank > 1 ? fmt::format(", slowest rank {}", slowest) : "");
 }
 
 }  // namespace muster::phases

@@ -10,7 +10,7 @@
 namespace muster::phases {
 namespace {
 
-constexpr std::size_t kBlockBytes = std::size_t{64} << 20;
+constexpr std::size_t kBlockBytes = std::size_t{8} << 20;
 
 struct Location {
   const std::string* segment = nullptr;
@@ -21,14 +21,17 @@ struct Location {
 std::vector<Location> locate(const PublishContext& context, std::uint64_t first, std::uint64_t count) {
   std::vector<Location> locations(count);
   const auto& failed = context.failed_rows;
-  context.run.for_each_ref(context.journal, [&](const io::JournalEntry& entry, const formats::RecordRef& ref) {
-    if (ref.kind != formats::RecordKind::kResult) return;
-    const auto before = std::lower_bound(failed.begin(), failed.end(), ref.item);
-    const std::uint64_t position = ref.item - static_cast<std::uint64_t>(before - failed.begin());
-    if (position >= first && position < first + count) locations[position - first] = {&entry.segment, ref};
-  });
+  context.run.for_each_ref(
+      context.journal, [&](const io::JournalEntry& entry, const formats::RecordRef& ref) {
+        if (ref.kind != formats::RecordKind::kResult) return;
+        const auto before = std::lower_bound(failed.begin(), failed.end(), ref.item);
+        const std::uint64_t position = ref.item - static_cast<std::uint64_t>(before - failed.begin());
+        if (position >= first && position < first + count)
+          locations[position - first] = {&entry.segment, ref};
+      });
   for (std::uint64_t i = 0; i < count; ++i) {
-    core::internal_check(locations[i].segment != nullptr, fmt::format("published row {} has no record", first + i));
+    core::internal_check(locations[i].segment != nullptr,
+                         fmt::format("published row {} has no record", first + i));
   }
   return locations;
 }
@@ -37,7 +40,11 @@ std::vector<Location> locate(const PublishContext& context, std::uint64_t first,
 
 void publish_rows(const PublishContext& context, const std::string& path, const std::vector<Column>& columns,
                   const std::map<std::string, io::H5Attribute>& attributes) {
-  io::H5FileSpec spec{.path = path, .datasets = {}, .attributes = attributes, .next_id = context.next_id, .ids_rows = context.rows,
+  io::H5FileSpec spec{.path = path,
+                      .datasets = {},
+                      .attributes = attributes,
+                      .next_id = context.next_id,
+                      .ids_rows = context.rows,
                       .failure_claim = context.run.run_file("cause")};
   std::vector<std::size_t> row_bytes;
   std::size_t bytes = 0;
@@ -75,8 +82,9 @@ std::vector<RowStatus> row_status(const io::RunDirectory& run, const std::vector
   std::vector<RowStatus> status(rows, RowStatus::kOpen);
   run.for_each_ref(journal, [&](const io::JournalEntry& entry, const formats::RecordRef& ref) {
     if (ref.item >= rows) {
-      throw core::ResumeError(fmt::format("{} holds item {}, but the input has {} items; run with --fresh to start over",
-                                          entry.segment, ref.item, rows));
+      throw core::ResumeError(
+          fmt::format("{} holds item {}, but the input has {} items; run with --fresh to start over",
+                      entry.segment, ref.item, rows));
     }
     status[ref.item] = ref.kind == formats::RecordKind::kResult ? RowStatus::kDone : RowStatus::kFailed;
   });

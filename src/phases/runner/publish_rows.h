@@ -12,14 +12,15 @@ namespace muster::phases {
 
 /// One dataset of a table, and how a record's payload becomes its row.
 struct Column {
-  std::string name;           ///< "/embeddings"
+  std::string name;  ///< "/embeddings"
   io::H5Type type = io::H5Type::kF32;
   std::uint64_t columns = 0;  ///< 0: one value a row
   std::function<void(std::span<const std::byte> payload, std::span<std::byte> row)> fill;
 };
 
-/// Collective: writes the records of all ranks and starts as one HDF5 table in input order. Every rank assembles an equal run of
-/// rows from the segments (whoever wrote them) and writes it; failed items have no row.
+/// Collective: writes the records of all ranks and starts as one HDF5 table in input order. Every rank
+/// assembles an equal run of rows from the segments (whoever wrote them) and writes it; failed items have no
+/// row.
 void publish_rows(const PublishContext& context, const std::string& path, const std::vector<Column>& columns,
                   const std::map<std::string, io::H5Attribute>& attributes);
 

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
-#include "muster/core/error.h"
 #include "muster/phases/item_job.h"
 
 namespace muster::phases {
 namespace {
 
-constexpr int kCpuBatchTokens = 2048;     // eight canonical tiles: small enough for the caches, many enough to balance
+constexpr int kCpuBatchTokens =
+    2048;  // eight canonical tiles: small enough for the caches, many enough to balance
 constexpr int kCudaBatchTokens = 16384;
 
 }  // namespace
 
-void resolve_auto(config::Config& config, const device::Device& device) {
-  const bool cpu = device.kind == device::Kind::kCpu;
+void resolve_auto(config::Config& config, device::Kind kind, CpuBf16 bf16) {
+  const bool cpu = kind == device::Kind::kCpu;
   if (config.is_auto("run.dtype")) {
-    config.resolve("run.dtype", cpu ? (device::cpu_has_bf16() ? "bf16" : "fp32") : "fp16");
+    config.resolve("run.dtype", cpu ? (bf16 == CpuBf16::kInHardware ? "bf16" : "fp32") : "fp16");
   }
   if (config.is_auto("run.device")) config.resolve("run.device", cpu ? "cpu" : "cuda");
   if (config.is_auto("run.batch_tokens")) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -26,7 +27,7 @@ void digest_part(core::Sha256& digest, std::string_view part) {
 }
 
 // Places whose hash occurs more than once: the only rows whose ids must be compared.
-std::unordered_set<std::uint64_t> suspects(std::vector<Seen>& seen) {
+std::unordered_set<std::uint64_t> suspects(std::deque<Seen>& seen) {
   std::sort(seen.begin(), seen.end(), [](const Seen& a, const Seen& b) { return a.hash < b.hash; });
   std::unordered_set<std::uint64_t> places;
   for (std::size_t i = 1; i < seen.size(); ++i) {
@@ -39,7 +40,8 @@ std::unordered_set<std::uint64_t> suspects(std::vector<Seen>& seen) {
 
 // A second pass that looks at suspects only.
 std::vector<std::uint64_t> find_duplicates(const formats::InputConfig& config,
-                                           const std::unordered_set<std::uint64_t>& places, const RejectSink& reject) {
+                                           const std::unordered_set<std::uint64_t>& places,
+                                           const RejectSink& reject) {
   struct First {
     std::uint64_t line;
     std::uint32_t file;
@@ -59,7 +61,9 @@ std::vector<std::uint64_t> find_duplicates(const formats::InputConfig& config,
       if (!is_new) {
         duplicates.push_back(place);
         const auto& files = source->files();
-        reject({.line = item.line, .byte_offset = 0, .file = item.file,
+        reject({.line = item.line,
+                .byte_offset = 0,
+                .file = item.file,
                 .reason = fmt::format("duplicate id: the same id is on line {} of {}", known->second.line,
                                       files.at(known->second.file)),
                 .id = item.id},
@@ -74,7 +78,7 @@ std::vector<std::uint64_t> find_duplicates(const formats::InputConfig& config,
 
 Survey survey_input(const formats::InputConfig& config, const RejectSink& reject) {
   Survey survey;
-  std::vector<Seen> seen;
+  std::deque<Seen> seen;  // grows without a copy: a vector would need three times the memory while it moves
   const auto source = io::open_items(config);
   formats::Item item;
   formats::Reject damaged;

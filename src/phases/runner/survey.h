@@ -13,18 +13,19 @@ namespace muster::phases {
 
 /// What one cheap pass over the input tells, before any work.
 struct Survey {
-  std::uint64_t rows = 0;           ///< accepted items
+  std::uint64_t rows = 0;  ///< accepted items
   std::uint64_t rejected = 0;
   std::uint64_t replaced_utf8 = 0;  ///< items with bytes that became U+FFFD
   std::uint64_t text_bytes = 0;
-  std::string digest;               ///< SHA-256 over ids and texts of the accepted items, in order
-  std::vector<std::uint64_t> duplicates;  ///< places, among the rows the reader accepts, of later rows with a known id
+  std::string digest;  ///< SHA-256 over ids and texts of the accepted items, in order
+  std::vector<std::uint64_t>
+      duplicates;  ///< places, among the rows the reader accepts, of later rows with a known id
 };
 
 using RejectSink = std::function<void(const formats::Reject&, const std::vector<std::string>& files)>;
 
-/// Reads the input once: counts, digests, and finds ids that occur twice (the first row keeps the id; later ones are
-/// rejected with both line numbers). Memory: 16 bytes an item while it runs.
+/// Reads the input once: counts, digests, and finds ids that occur twice (the first row keeps the id; later
+/// ones are rejected with both line numbers). Memory: 16 bytes an item while it runs.
 Survey survey_input(const formats::InputConfig& config, const RejectSink& reject);
 
 /// The accepted items in order, duplicates left out, rows numbered as in every result.

@@ -26,20 +26,24 @@ Schedule schedule_from_name(const std::string& name) {
   throw core::ConfigError(fmt::format("run.schedule '{}' is not one of balanced, ceil, dynamic", name));
 }
 
-WindowFeeder::WindowFeeder(const ItemPhase& phase, comm::Communicator communicator, comm::Communicator service,
-                           Activity& activity, Config config)
-    : phase_(phase), communicator_(std::move(communicator)), activity_(activity), config_(std::move(config)), cut_(phase.cut()),
+WindowFeeder::WindowFeeder(const ItemPhase& phase, Channels channels, Activity& activity, Config config)
+    : phase_(phase),
+      communicator_(std::move(channels.feed)),
+      activity_(activity),
+      config_(std::move(config)),
+      cut_(phase.cut()),
       loads_(static_cast<std::size_t>(communicator_.size()), 0.0) {
   if (config_.schedule == Schedule::kDynamic) {
-    service_ = std::make_unique<comm::WorkService>(std::move(service), [this](int) { return hand_out(); });
+    service_ =
+        std::make_unique<comm::WorkService>(std::move(channels.service), [this](int) { return hand_out(); });
   }
 }
 
 WindowFeeder::~WindowFeeder() = default;
 
 bool WindowFeeder::next(Want want, BatchQueue& queue) {
-  // The next window is fetched while the last quarter of this one is worked on: communication and tokenizing hide
-  // behind compute, and memory does not grow with the input.
+  // The next window is fetched while the last quarter of this one is worked on: communication and tokenizing
+  // hide behind compute, and memory does not grow with the input.
   queue.wait_below(low_water_);
   std::vector<std::string> texts;
   window_count_ = 0;
@@ -47,7 +51,8 @@ bool WindowFeeder::next(Want want, BatchQueue& queue) {
   texts.resize(communicator_.is_root() ? static_cast<std::size_t>(communicator_.size()) : 0);
 
   activity_.main_waits(fmt::format("window {}", window_));
-  const std::uint64_t word = communicator_.all_reduce_value(want == Want::kStop ? kStopWord : window_count_, comm::Op::kMax);
+  const std::uint64_t word =
+      communicator_.all_reduce_value(want == Want::kStop ? kStopWord : window_count_, comm::Op::kMax);
   if (word == 0) return false;
   if (word >= kStopWord) {
     queue.stop();
@@ -128,7 +133,8 @@ std::vector<std::string> WindowFeeder::deal(const std::vector<std::string>& prep
   return shares;
 }
 
-std::vector<std::vector<plan::MicroBatch>> WindowFeeder::schedule_batches(const std::vector<std::uint32_t>& lengths) {
+std::vector<std::vector<plan::MicroBatch>> WindowFeeder::schedule_batches(
+    const std::vector<std::uint32_t>& lengths) {
   std::vector<std::vector<plan::MicroBatch>> per_rank(static_cast<std::size_t>(communicator_.size()));
   std::vector<plan::MicroBatch> batches;
   if (config_.schedule == Schedule::kCeil) {
@@ -142,15 +148,18 @@ std::vector<std::vector<plan::MicroBatch>> WindowFeeder::schedule_batches(const 
     batches = plan::cut_window(lengths, cut_);
     const bool dynamic = config_.schedule == Schedule::kDynamic;
     std::vector<double> one_queue(1, 0.0);
-    const auto dealt = dynamic ? plan::deal_balanced(batches, one_queue) : plan::deal_balanced(batches, loads_);
+    const auto dealt =
+        dynamic ? plan::deal_balanced(batches, one_queue) : plan::deal_balanced(batches, loads_);
     for (std::size_t rank = 0; rank < dealt.size(); ++rank) {
       for (const auto index : dealt[rank]) per_rank[rank].push_back(batches[index]);
     }
   }
+  const auto length = std::accumulate(lengths.begin(), lengths.end(), std::uint64_t{0});
+  config_.planned->items += lengths.size();
+  config_.planned->length += length;
   config_.plan_line(fmt::format(
-      R"({{"window":{},"items":{},"batches":{},"length":{},"digest":"{:016x}","balance":{:.4f}}})", window_, lengths.size(),
-      batches.size(), std::accumulate(lengths.begin(), lengths.end(), std::uint64_t{0}), plan::plan_digest(batches),
-      plan::balance(loads_)));
+      R"({{"window":{},"items":{},"batches":{},"length":{},"digest":"{:016x}","balance":{:.4f}}})", window_,
+      lengths.size(), batches.size(), length, plan::plan_digest(batches), plan::balance(loads_)));
   return per_rank;
 }
 

@@ -14,6 +14,7 @@
 #include "muster/phases/item_phase.h"
 #include "phases/runner/activity.h"
 #include "phases/runner/batch_queue.h"
+#include "phases/runner/progress.h"
 #include "phases/runner/survey.h"
 
 namespace muster::phases {
@@ -21,9 +22,10 @@ namespace muster::phases {
 enum class Schedule { kBalanced, kCeil, kDynamic };
 Schedule schedule_from_name(const std::string& name);
 
-/// Brings the input to the workers, window by window. Rank 0 reads a window of items; the texts are scattered by bytes; every rank
-/// prepares (tokenizes) its part; the prepared items come back; rank 0 cuts micro-batches from all lengths at once and deals
-/// them; the payloads are scattered to the ranks that will work on them. At most two windows are in memory.
+/// Brings the input to the workers, window by window. Rank 0 reads a window of items; the texts are scattered
+/// by bytes; every rank prepares (tokenizes) its part; the prepared items come back; rank 0 cuts
+/// micro-batches from all lengths at once and deals them; the payloads are scattered to the ranks that will
+/// work on them. At most two windows are in memory.
 class WindowFeeder {
  public:
   struct Config {
@@ -34,10 +36,15 @@ class WindowFeeder {
     std::function<bool(formats::Item&)> next_item;
     /// Rank 0: one line of plan.jsonl a window.
     std::function<void(const std::string&)> plan_line;
+    PlannedWork* planned = nullptr;  ///< rank 0: grows with every window
   };
-  /// Collective. `communicator` is the feeder's own; `service` another one.
-  WindowFeeder(const ItemPhase& phase, comm::Communicator communicator, comm::Communicator service, Activity& activity,
-               Config config);
+  /// Duplicates of their own, because two threads use them.
+  struct Channels {
+    comm::Communicator feed;
+    comm::Communicator service;
+  };
+  /// Collective.
+  WindowFeeder(const ItemPhase& phase, Channels channels, Activity& activity, Config config);
   ~WindowFeeder();
 
   /// Collective: one window into `queue`. False when the input is done or any rank passed kStop.
@@ -63,7 +70,7 @@ class WindowFeeder {
   std::uint64_t window_count_ = 0;  ///< items of the window in hand (rank 0)
   std::vector<double> loads_;       ///< rank 0: cost dealt to each rank so far
   std::mutex pool_mutex_;
-  std::deque<std::string> pool_;    ///< rank 0, dynamic: packed batches not handed out yet
+  std::deque<std::string> pool_;  ///< rank 0, dynamic: packed batches not handed out yet
   std::unique_ptr<comm::WorkService> service_;
 };
 

@@ -25,14 +25,12 @@ formats::Record failure(std::uint64_t row, std::string_view reason) {
 
 }  // namespace
 
-WorkerPool::WorkerPool(ItemPhase& phase, io::RunDirectory& run, Activity& activity, BatchQueue& queue,
-                       Config config)
-    : phase_(phase), run_(run), activity_(activity), queue_(queue), config_(std::move(config)) {
+WorkerPool::WorkerPool(Surroundings around, Config config) : around_(around), config_(std::move(config)) {
   for (int i = 0; i < config_.workers; ++i) threads_.emplace_back([this] { work(); });
 }
 
 WorkerPool::~WorkerPool() {
-  queue_.stop();
+  around_.queue.stop();
   join();
 }
 
@@ -49,15 +47,15 @@ PoolTotals WorkerPool::totals() const {
 
 void WorkerPool::work() {
   try {
-    const auto worker = phase_.make_worker();
-    while (const auto batch = queue_.pop()) run_batch(*worker, *batch);
+    const auto worker = around_.phase.make_worker();
+    while (const auto batch = around_.queue.pop()) run_batch(*worker, *batch);
   } catch (const std::exception& error) {
     config_.on_fatal(error);
   }
 }
 
 void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
-  activity_.batch_begins(fmt::format("batch {} ({} items)", batch.number, batch.items.size()));
+  around_.activity.batch_begins(fmt::format("batch {} ({} items)", batch.number, batch.items.size()));
   core::fault_point("worker.before_batch");
   std::vector<formats::Record> records;
   records.reserve(batch.items.size());
@@ -69,7 +67,8 @@ void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
     for (const auto& item : batch.items) {
       length += item.length;
       if (item.truncated && config_.on_truncate == OnTruncate::kFail) {
-        records.push_back(failure(item.row, fmt::format("the text is longer than the model takes; {} tokens fit", item.length)));
+        records.push_back(failure(
+            item.row, fmt::format("the text is longer than the model takes; {} tokens fit", item.length)));
       } else {
         items.push_back(item);
       }
@@ -88,19 +87,21 @@ void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
     totals_.busy_seconds += busy;
     if (failed < records.size()) any_success_ = true;
     if (!any_success_ && totals_.failed >= kHopeless) {
-      throw core::DataError(fmt::format("the first {} items all failed, so the job is given up; the last one: {}", totals_.failed,
-                                        std::string_view(reinterpret_cast<const char*>(records.back().payload.data()),
-                                                         records.back().payload.size())));
+      throw core::DataError(fmt::format(
+          "the first {} items all failed, so the job is given up; the last one: {}", totals_.failed,
+          std::string_view(reinterpret_cast<const char*>(records.back().payload.data()),
+                           records.back().payload.size())));
     }
   }
   core::fault_point("worker.after_batch");
   const std::uint64_t count = records.size();
-  run_.append(std::move(records));
-  activity_.watchdog().add_progress(count, length, busy);
-  activity_.batch_ends();
+  around_.run.append(std::move(records));
+  around_.activity.watchdog().add_progress(count, length, busy);
+  around_.activity.batch_ends();
 }
 
-void WorkerPool::run_items(ItemWorker& worker, std::span<const ItemView> items, std::vector<formats::Record>& records) {
+void WorkerPool::run_items(ItemWorker& worker, std::span<const ItemView> items,
+                           std::vector<formats::Record>& records) {
   try {
     core::fault_point("worker.run");
     auto made = worker.run(items);
@@ -121,13 +122,14 @@ void WorkerPool::run_items(ItemWorker& worker, std::span<const ItemView> items, 
 void WorkerPool::halve_for_memory(ItemWorker& worker, std::span<const ItemView> items, std::size_t bytes,
                                   std::vector<formats::Record>& records) {
   worker.release_memory();
-  const std::string asked = bytes > 0 ? fmt::format(" ({} asked for)", core::human_bytes(static_cast<double>(bytes))) : "";
+  const std::string asked =
+      bytes > 0 ? fmt::format(" ({} asked for)", core::human_bytes(static_cast<double>(bytes))) : "";
   if (items.size() == 1) {
-    throw core::ResourceError(
-        fmt::format("out of memory{} for a single item (row {}, length {}); use fewer run.workers, a smaller dtype or "
-                    "a machine with more memory",
-                    asked, items[0].row, items[0].length),
-        bytes);
+    throw core::ResourceError(fmt::format("out of memory{} for a single item (row {}, length {}); use fewer "
+                                          "run.workers, a smaller dtype or "
+                                          "a machine with more memory",
+                                          asked, items[0].row, items[0].length),
+                              bytes);
   }
   bool first = false;
   {
@@ -135,8 +137,10 @@ void WorkerPool::halve_for_memory(ItemWorker& worker, std::span<const ItemView> 
     first = totals_.halvings++ == 0;
   }
   if (first) {
-    core::log::warning("out of memory{} in a batch of {} items: it is halved; said once. A smaller run.batch_tokens avoids it",
-                       asked, items.size());
+    core::log::warning(
+        "out of memory{} in a batch of {} items: it is halved; said once. A smaller run.batch_tokens avoids "
+        "it",
+        asked, items.size());
   }
   run_items(worker, items.first(items.size() / 2), records);
   run_items(worker, items.subspan(items.size() / 2), records);

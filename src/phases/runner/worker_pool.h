@@ -20,23 +20,29 @@ enum class OnTruncate { kWarn, kFail };
 /// What a rank's workers did in this start.
 struct PoolTotals {
   std::uint64_t items = 0;
-  std::uint64_t length = 0;     ///< sum of item lengths, in the phase's unit
+  std::uint64_t length = 0;  ///< sum of item lengths, in the phase's unit
   std::uint64_t batches = 0;
   std::uint64_t failed = 0;
-  std::uint64_t halvings = 0;   ///< batches halved for want of memory
-  double busy_seconds = 0;      ///< inside ItemWorker::run, summed over workers
+  std::uint64_t halvings = 0;  ///< batches halved for want of memory
+  double busy_seconds = 0;     ///< inside ItemWorker::run, summed over workers
 };
 
 /// A rank's worker threads: take batches from the queue, run them, hand the records to the run directory.
 class WorkerPool {
  public:
+  struct Surroundings {
+    ItemPhase& phase;
+    io::RunDirectory& run;
+    Activity& activity;
+    BatchQueue& queue;
+  };
   struct Config {
     int workers = 1;
     OnTruncate on_truncate = OnTruncate::kWarn;
     /// Called by the thread that met an error which ends the job; must not return.
     std::function<void(const std::exception&)> on_fatal;
   };
-  WorkerPool(ItemPhase& phase, io::RunDirectory& run, Activity& activity, BatchQueue& queue, Config config);
+  WorkerPool(Surroundings around, Config config);
   ~WorkerPool();
   /// Waits until the queue is closed and empty, or stopped.
   void join();
@@ -51,10 +57,7 @@ class WorkerPool {
   void find_guilty(ItemWorker& worker, std::span<const ItemView> items, const std::string& reason,
                    std::vector<formats::Record>& records);
 
-  ItemPhase& phase_;
-  io::RunDirectory& run_;
-  Activity& activity_;
-  BatchQueue& queue_;
+  Surroundings around_;
   Config config_;
   mutable std::mutex mutex_;
   PoolTotals totals_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "phases/encode/model_choice.h"
+#include "phases/text_model/model_choice.h"
 
 #include <fmt/format.h>
 
@@ -52,8 +52,8 @@ std::string find_in_hub_cache(const std::string& model) {
 
 bool is_tokenizer_file(const std::string& name) {
   const std::string file = fs::path(name).filename();
-  return file.rfind("tokenizer", 0) == 0 || file == "vocab.txt" || file == "vocab.json" || file == "merges.txt" ||
-         file == "special_tokens_map.json";
+  return file.rfind("tokenizer", 0) == 0 || file == "vocab.txt" || file == "vocab.json" ||
+         file == "merges.txt" || file == "special_tokens_map.json";
 }
 
 std::string digest_files(const std::string& folder, const std::vector<std::string>& names) {
@@ -75,41 +75,71 @@ config::Schema encoder_schema() {
   using config::AffectsResults;
   using config::KeyType;
   config::Schema schema;
-  schema.add({.name = "model.pooling", .type = KeyType::kString, .default_value = "auto",
-              .doc = "token vectors to one; auto: as the folder says", .flags = {"--pooling"},
+  schema.add(
+      {.name = "model.pooling",
+       .type = KeyType::kString,
+       .default_value = "auto",
+       .doc = "token vectors to one; auto: as the folder says",
+       .flags = {"--pooling"},
+       .affects = AffectsResults::kYes,
+       .choices = {"auto", "cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"}});
+  schema.add({.name = "model.normalize",
+              .type = KeyType::kString,
+              .default_value = "auto",
+              .doc = "unit length embeddings; auto: as the folder says",
+              .flags = {"--normalize"},
               .affects = AffectsResults::kYes,
-              .choices = {"auto", "cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"}});
-  schema.add({.name = "model.normalize", .type = KeyType::kString, .default_value = "auto",
-              .doc = "unit length embeddings; auto: as the folder says", .flags = {"--normalize"},
-              .affects = AffectsResults::kYes, .choices = {"auto", "true", "false"}});
-  schema.add({.name = "model.max_length", .type = KeyType::kInt, .default_value = "auto",
-              .doc = "tokens of a text, special ones included", .flags = {"--max-length"}, .affects = AffectsResults::kYes,
-              .auto_allowed = true, .minimum = 1});
-  schema.add({.name = "model.prompt", .type = KeyType::kString, .default_value = "", .doc = "text put before every document",
-              .flags = {"--prompt"}, .affects = AffectsResults::kYes});
-  schema.add({.name = "model.prompt_name", .type = KeyType::kString, .default_value = "",
-              .doc = "one of the model's own prompts, by name", .flags = {"--prompt-name"},
+              .choices = {"auto", "true", "false"}});
+  schema.add({.name = "model.max_length",
+              .type = KeyType::kInt,
+              .default_value = "auto",
+              .doc = "tokens of a text, special ones included",
+              .flags = {"--max-length"},
+              .affects = AffectsResults::kYes,
+              .auto_allowed = true,
+              .minimum = 1});
+  schema.add({.name = "model.prompt",
+              .type = KeyType::kString,
+              .default_value = "",
+              .doc = "text put before every document",
+              .flags = {"--prompt"},
               .affects = AffectsResults::kYes});
-  schema.add({.name = "output.dtype", .type = KeyType::kString, .default_value = "fp32", .doc = "type of the stored embeddings",
-              .flags = {"--output-dtype"}, .affects = AffectsResults::kYes, .choices = {"fp32", "fp16"}});
+  schema.add({.name = "model.prompt_name",
+              .type = KeyType::kString,
+              .default_value = "",
+              .doc = "one of the model's own prompts, by name",
+              .flags = {"--prompt-name"},
+              .affects = AffectsResults::kYes});
+  schema.add({.name = "output.dtype",
+              .type = KeyType::kString,
+              .default_value = "fp32",
+              .doc = "type of the stored embeddings",
+              .flags = {"--output-dtype"},
+              .affects = AffectsResults::kYes,
+              .choices = {"fp32", "fp16"}});
   return schema;
 }
 
 std::string find_model_folder(const std::string& model) {
   if (is_model_folder(model)) return model;
-  const bool hub_name = std::count(model.begin(), model.end(), '/') == 1 && model.front() != '/' && model.front() != '.';
+  const bool hub_name =
+      std::count(model.begin(), model.end(), '/') == 1 && model.front() != '/' && model.front() != '.';
   if (hub_name && !fs::exists(model)) {
     const std::string folder = find_in_hub_cache(model);
     if (!folder.empty()) return folder;
-    throw core::DataError(fmt::format("model '{}' is neither a folder nor in the local Hugging Face cache ({}); nothing is "
-                                      "downloaded at run time. Fetch it with: huggingface-cli download {}",
-                                      model, hub_cache().string(), model));
+    throw core::DataError(
+        fmt::format("model '{}' is neither a folder nor in the local Hugging Face cache ({}); nothing is "
+                    "downloaded at run time. Fetch it with: huggingface-cli download {}",
+                    model, hub_cache().string(), model));
   }
   if (!fs::exists(model)) {
-    throw core::DataError(fmt::format("model folder {} does not exist; give a folder with config.json, or org/name of a model in the "
-                                      "Hugging Face cache", model));
+    throw core::DataError(fmt::format(
+        "model folder {} does not exist; give a folder with config.json, or org/name of a model in the "
+        "Hugging Face cache",
+        model));
   }
-  throw core::DataError(fmt::format("{} is not a model folder: it has neither config.json nor modules.json", model));
+  throw core::DataError(
+      fmt::format("{} is not a model folder: it has neither config.json nor modules.json", model));
 }
 
 ModelChoice choose_model(const config::Config& config, const device::Device& device) {
@@ -117,7 +147,8 @@ ModelChoice choose_model(const config::Config& config, const device::Device& dev
   choice.load.folder = find_model_folder(config.string("model.path"));
   choice.load.device = device;
   const std::string dtype = config.string("run.dtype");
-  if (dtype == "int8") throw core::ConfigError("run.dtype int8 is not offered for encode yet; use bf16 or fp32");
+  if (dtype == "int8")
+    throw core::ConfigError("run.dtype int8 is not offered for encode yet; use bf16 or fp32");
   choice.load.compute_type = models::compute_type_from_name(dtype);
   if (const auto pooling = config.string("model.pooling"); pooling != "auto") {
     choice.load.overrides.pooling = models::pooling_from_name(pooling);
@@ -153,11 +184,14 @@ io::Identity model_digests(const std::string& folder) {
   const auto found = known->find(folder);
   if (found != known->end()) return found->second;
   std::vector<std::string> model, tokenizer;
-  for (const auto& name : models::text_encoder_files(folder)) (is_tokenizer_file(name) ? tokenizer : model).push_back(name);
-  return (*known)[folder] = {{"model.sha256", digest_files(folder, model)}, {"tokenizer.sha256", digest_files(folder, tokenizer)}};
+  for (const auto& name : models::text_encoder_files(folder))
+    (is_tokenizer_file(name) ? tokenizer : model).push_back(name);
+  return (*known)[folder] = {{"model.sha256", digest_files(folder, model)},
+                             {"tokenizer.sha256", digest_files(folder, tokenizer)}};
 }
 
-std::map<std::string, io::H5Attribute> model_attributes(const models::EncoderDescription& description, const ModelChoice& choice) {
+std::map<std::string, io::H5Attribute> model_attributes(const models::EncoderDescription& description,
+                                                        const ModelChoice& choice) {
   std::vector<std::string> pooling;
   for (const auto mode : description.pooling) pooling.push_back(models::pooling_name(mode));
   return {{"schema_version", kSchemaVersion},
@@ -175,14 +209,18 @@ std::string attribute_name(std::string identity_name) {
   return identity_name;
 }
 
-Footprint encoder_footprint(const models::EncoderDescription& description, const ModelChoice& choice, std::uint64_t batch_tokens) {
+Footprint encoder_footprint(const models::EncoderDescription& description, const ModelChoice& choice,
+                            std::uint64_t batch_tokens) {
   const double width = choice.load.compute_type == models::ComputeType::kFp32 ? 4 : 2;
-  const auto tokens = static_cast<double>(std::max<std::uint64_t>(batch_tokens, description.max_length) + 256);
+  const auto tokens =
+      static_cast<double>(std::max<std::uint64_t>(batch_tokens, description.max_length) + 256);
   Footprint footprint;
   footprint.weight_bytes = static_cast<double>(description.weight_count) * width;
   // Hidden states, their residual, fused query-key-value, attention output and the wide middle of a layer.
   footprint.worker_bytes = tokens * width * (6.0 * description.hidden + description.intermediate);
-  footprint.flops = {.per_item = 0, .linear = description.linear_flops_per_token, .quadratic = description.attention_flops_per_token2};
+  footprint.flops = {.per_item = 0,
+                     .linear = description.linear_flops_per_token,
+                     .quadratic = description.attention_flops_per_token2};
   footprint.flops_per_second = expected_rate(choice.load.device, choice.load.compute_type);
   return footprint;
 }

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "muster/core/error.h"
 #include "muster/core/file.h"
@@ -50,9 +52,16 @@ std::string sha256_hex(std::string_view bytes) {
 }
 
 std::string sha256_file(const std::string& path) {
-  const MappedFile file(path);
+  // Read, not mapped: the pages of a large model would count as memory of this process.
+  const UniqueFd fd = open_for_reading(path);
+  std::vector<std::byte> block(std::size_t{1} << 20);
   Sha256 sha;
-  sha.update(file.bytes());
+  const std::uint64_t size = file_size(path);
+  for (std::uint64_t offset = 0; offset < size; offset += block.size()) {
+    const auto part = std::span(block).first(std::min<std::uint64_t>(block.size(), size - offset));
+    pread_all(fd.get(), part, offset, path);
+    sha.update(part);
+  }
   return sha.finish_hex();
 }
 

@@ -129,6 +129,14 @@ TEST_F(Files, ErrorsNamePathAndReason) {
   EXPECT_THROW(create_for_writing(folder_ + "/no/such/folder/file"), OutputError);
 }
 
+TEST_F(Files, DigestOfAFileIsThatOfItsBytes) {
+  for (const std::size_t size : {0u, 5u, 1u << 20, (1u << 20) + 1}) {
+    const std::string content(size, 'q');
+    publish_text(folder_ + "/d", content);
+    EXPECT_EQ(sha256_file(folder_ + "/d"), sha256_hex(content)) << size;
+  }
+}
+
 TEST_F(Files, MapsFilesAndEmptyFiles) {
   publish_text(folder_ + "/m", "hello");
   const MappedFile file(folder_ + "/m");

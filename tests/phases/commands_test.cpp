@@ -60,7 +60,8 @@ TEST_F(Commands, SearchFindsADocumentByItsOwnText) {
     const auto document = sample(kDocuments).at(place);
     const auto outcome = run({muster_program(), "search", out(), document.text, "--top", "3"});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
-    EXPECT_EQ(outcome.output.rfind("1.0000  " + document.id + "\n", 0), 0u) << document.id << ": " << outcome.output;
+    EXPECT_EQ(outcome.output.rfind("1.0000  " + document.id + "\n", 0), 0u)
+        << document.id << ": " << outcome.output;
     EXPECT_EQ(count_of(outcome.output, "\n"), 3) << outcome.output;
   }
 }
@@ -71,16 +72,19 @@ double balance_of(const Outcome& outcome) {
   return found == std::string::npos ? 0 : std::strtod(outcome.output.c_str() + found + name.size(), nullptr);
 }
 
-// The sample has 2000 documents, about 31 for each of 64 ranks: batches are few, so the bound is looser than the 1.02 of a
-// whole corpus.
+// The sample has 2000 documents, about 31 for each of 64 ranks: batches are few, so the bound is looser than
+// the 1.02 of a whole corpus.
 TEST_F(Commands, PlanBalances64Ranks) {
   const auto plan = [](const Command& more) {
-    return run(Command{muster_program(), "plan", "--job", "encode", "-m", tiny_encoder(), "-i", source_file("configs/demo/debian_2000.tsv.gz"),
-                       "--batch-tokens", "256", "--dtype", "fp32"} + more);
+    return run(Command{muster_program(), "plan", "--job", "encode", "-m", tiny_encoder(), "-i",
+                       source_file("configs/demo/debian_2000.tsv.gz"), "--batch-tokens", "256", "--dtype",
+                       "fp32"} +
+               more);
   };
   const auto balanced = plan({"--ranks", "64"});
   ASSERT_EQ(balanced.exit_code, 0) << balanced.output;
-  EXPECT_TRUE(balanced.contains("on 64 ranks, 2000 documents") || balanced.contains("on 64 ranks")) << balanced.output;
+  EXPECT_TRUE(balanced.contains("on 64 ranks, 2000 documents") || balanced.contains("on 64 ranks"))
+      << balanced.output;
   fmt::print("balance over 64 ranks: {:.4f}\n", balance_of(balanced));
   EXPECT_GE(balance_of(balanced), 1.0);
   EXPECT_LE(balance_of(balanced), 1.10) << balanced.output;
@@ -92,7 +96,8 @@ TEST_F(Commands, PlanBalances64Ranks) {
 TEST_F(Commands, InfoDescribesAModel) {
   const auto outcome = run({muster_program(), "info", tiny_encoder()});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
-  for (const char* part : {"muster 0.", "LibTorch", "HDF5", "bert: 2 layers x 64", "at most 64 tokens", "pooling mean, normalized"}) {
+  for (const char* part : {"muster 0.", "LibTorch", "HDF5", "bert: 2 layers x 64", "at most 64 tokens",
+                           "pooling mean, normalized"}) {
     EXPECT_TRUE(outcome.contains(part)) << part << ": " << outcome.output;
   }
 }
@@ -105,7 +110,8 @@ TEST_F(Commands, HelpAndVersionWorkWithoutMpirun) {
   }
   const auto version = run({muster_program(), "--version"});
   EXPECT_EQ(version.exit_code, 0);
-  for (const char* part : {"muster 0.", "MPI ", "LibTorch ", "HDF5 ", "NCCL"}) EXPECT_TRUE(version.contains(part)) << version.output;
+  for (const char* part : {"muster 0.", "MPI ", "LibTorch ", "HDF5 ", "NCCL"})
+    EXPECT_TRUE(version.contains(part)) << version.output;
 }
 
 TEST_F(Commands, DryRunPlansAndWritesNothing) {

@@ -19,7 +19,9 @@ struct Way {
   Command flags;
 };
 
-void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
+void PrintTo(const Way& way, std::ostream* out) {
+  *out << way.name;
+}
 
 Outcome run_way(const Scratch& scratch, const std::string& dtype, const Way& way) {
   const Command command = encode(scratch, way.flags + Command{"--dtype", dtype});
@@ -47,7 +49,9 @@ const std::vector<Way>& ways() {
       {"two_ranks_two_workers", 2, {"--workers", "2", "--batch-tokens", "300"}},
       {"two_ranks_ceil", 2, {"--schedule", "ceil", "--batch-tokens", "100"}},
       {"two_ranks_small_windows", 2, {"--set", "run.window_items=37"}},
-      {"three_ranks_dynamic_two_workers", 3, {"--schedule", "dynamic", "--workers", "2", "--batch-tokens", "257"}},
+      {"three_ranks_dynamic_two_workers",
+       3,
+       {"--schedule", "dynamic", "--workers", "2", "--batch-tokens", "257"}},
       {"three_ranks_one_item_batches", 3, {"--batch-size", "1"}},
       {"four_ranks_balanced_small_windows", 4, {"--set", "run.window_items=101", "--batch-tokens", "1000"}},
       {"four_ranks_dynamic_small_windows", 4, {"--schedule", "dynamic", "--set", "run.window_items=64"}},
@@ -78,19 +82,23 @@ std::vector<Way> ways_for_bf16() {
   if (long_form()) return ways();
   std::vector<Way> chosen;
   for (const auto& way : ways()) {
-    for (const char* name : {"one_rank_two_workers", "two_ranks_ceil", "three_ranks_one_item_batches", "four_ranks_dynamic_small_windows"}) {
+    for (const char* name : {"one_rank_two_workers", "two_ranks_ceil", "three_ranks_one_item_batches",
+                             "four_ranks_dynamic_small_windows"}) {
       if (way.name == name) chosen.push_back(way);
     }
   }
   return chosen;
 }
 
-INSTANTIATE_TEST_SUITE_P(Fp32, EncodeInvariance, ::testing::Combine(::testing::Values("fp32"), ::testing::ValuesIn(ways())), name_of);
-INSTANTIATE_TEST_SUITE_P(Bf16, EncodeInvariance, ::testing::Combine(::testing::Values("bf16"), ::testing::ValuesIn(ways_for_bf16())),
+INSTANTIATE_TEST_SUITE_P(Fp32, EncodeInvariance,
+                         ::testing::Combine(::testing::Values("fp32"), ::testing::ValuesIn(ways())), name_of);
+INSTANTIATE_TEST_SUITE_P(Bf16, EncodeInvariance,
+                         ::testing::Combine(::testing::Values("bf16"), ::testing::ValuesIn(ways_for_bf16())),
                          name_of);
 
 TEST(EncodeInvariance, TheTwoTypesDoDiffer) {
-  EXPECT_FALSE(reference("fp32") == reference("bf16")) << "a comparison that finds everything equal proves nothing";
+  EXPECT_FALSE(reference("fp32") == reference("bf16"))
+      << "a comparison that finds everything equal proves nothing";
 }
 
 TEST(EncodeInvariance, ShuffledInputGivesTheSameRows) {
@@ -116,7 +124,9 @@ struct Format {
   bool gzip;
 };
 
-void PrintTo(const Format& format, std::ostream* out) { *out << format.file << (format.gzip ? ".gz" : ""); }
+void PrintTo(const Format& format, std::ostream* out) {
+  *out << format.file << (format.gzip ? ".gz" : "");
+}
 
 class EncodeFormats : public ::testing::TestWithParam<Format> {};
 
@@ -135,8 +145,10 @@ TEST_P(EncodeFormats, SameBytes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, EncodeFormats,
-                         ::testing::Values(Format{"in.tsv", as_tsv, true}, Format{"in.csv", as_csv, false}, Format{"in.csv", as_csv, true},
-                                           Format{"in.jsonl", as_jsonl, false}, Format{"in.jsonl", as_jsonl, true}));
+                         ::testing::Values(Format{"in.tsv", as_tsv, true}, Format{"in.csv", as_csv, false},
+                                           Format{"in.csv", as_csv, true},
+                                           Format{"in.jsonl", as_jsonl, false},
+                                           Format{"in.jsonl", as_jsonl, true}));
 
 TEST(EncodeInvariance, StopsAndResumesLeaveTheSameBytes) {
   const Scratch scratch;

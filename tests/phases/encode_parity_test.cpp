@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From text to embeddings.h5 against sentence-transformers in float32 (generate_fixtures.py): tokenizer, model, pooling,
-// normalization and the file, all at once.
+// From text to embeddings.h5 against sentence-transformers in float32 (generate_fixtures.py): tokenizer,
+// model, pooling, normalization and the file, all at once.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -29,7 +29,9 @@ std::vector<T> expected(const char* name) {
 
 Embeddings embeddings_of_fixture(int ranks, const std::string& dtype) {
   const Scratch scratch;
-  const auto outcome = run(mpirun(ranks) + encode(scratch, {"-i", source_file("tests/phases/fixtures/texts.jsonl"), "--dtype", dtype}));
+  const auto outcome =
+      run(mpirun(ranks) +
+          encode(scratch, {"-i", source_file("tests/phases/fixtures/texts.jsonl"), "--dtype", dtype}));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
   return read_embeddings(scratch / "out");
 }

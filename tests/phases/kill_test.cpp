@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks and launchers killed with SIGKILL, at every named point of the program and at random times: every rank is gone within
-// 3 s, the cause is said once, and a rerun with another number of ranks finishes without an item lost or done twice.
+// Ranks and launchers killed with SIGKILL, at every named point of the program and at random times: every
+// rank is gone within 3 s, the cause is said once, and a rerun with another number of ranks finishes without
+// an item lost or done twice.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -44,7 +45,8 @@ void expect_a_clean_end(const Scratch& scratch, const Killed& killed, int ranks)
   EXPECT_LE(killed.seconds_until_gone, kGoneWithin) << killed.outcome.output;
   if (killed.victim < 0 || ranks == 1) return;  // nobody is left to say it
   EXPECT_EQ(count_of(killed.outcome.output, "is gone"), 1) << killed.outcome.output;
-  EXPECT_TRUE(killed.outcome.contains(fmt::format("rank {} is gone", killed.victim))) << killed.outcome.output;
+  EXPECT_TRUE(killed.outcome.contains(fmt::format("rank {} is gone", killed.victim)))
+      << killed.outcome.output;
 }
 
 void expect_rest_is_done(const Scratch& scratch, int ranks, int at_least) {
@@ -53,7 +55,8 @@ void expect_rest_is_done(const Scratch& scratch, int ranks, int at_least) {
   ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
   const int saved = resumed_items(outcome).value_or(0);
   EXPECT_GE(saved, at_least) << outcome.output;
-  EXPECT_EQ(done_items(outcome).value_or(-1), kItems - saved) << "what was saved is not done again: " << outcome.output;
+  EXPECT_EQ(done_items(outcome).value_or(-1), kItems - saved)
+      << "what was saved is not done again: " << outcome.output;
   expect_toy_results(scratch, kItems);
   EXPECT_FALSE(exists(scratch / "out/.run"));
 }
@@ -66,20 +69,35 @@ struct Point {
   int least_saved;  ///< items that must not be done again
 };
 
-void PrintTo(const Point& point, std::ostream* out) { *out << point.name; }
+void PrintTo(const Point& point, std::ostream* out) {
+  *out << point.name;
+}
 
 const std::vector<Point>& points() {
-  // The second commit of a rank comes after its first is safe; the seventh batch after several commits; later windows are
-  // dealt when earlier ones are nearly done; and when something is published everything was saved.
-  static const auto* table = new std::vector<Point>{
-      {"segment.before_write", 1, 3, 8}, {"segment.written", 0, 3, 8},     {"segment.synced", 1, 3, 8},
-      {"journal.written", 0, 2, 8},      {"journal.synced", 1, 2, 16},     {"worker.before_batch", 1, 7, 16},
-      {"worker.run", 0, 7, 16},          {"worker.after_batch", 1, 7, 16}, {"window.scatter", 0, 3, 16},
-      {"window.deal", 1, 3, 16},         {"publish.begin", 1, 1, kItems},  {"publish.h5_reserve", 0, 1, kItems},
-      {"publish.h5_created", 1, 1, kItems}, {"publish.h5_write", 1, 1, kItems}, {"publish.h5_closed", 0, 1, kItems},
-      {"publish.end", 0, 1, kItems},     {"publish.manifest", 0, 1, kItems},
-      {"publish.before_rename", 0, 5, kItems}, {"publish.after_rename", 0, 5, kItems},
-      {"file.write", 1, 5, 16},          {"file.sync", 1, 5, 16}};
+  // The second commit of a rank comes after its first is safe; the seventh batch after several commits; later
+  // windows are dealt when earlier ones are nearly done; and when something is published everything was
+  // saved.
+  static const auto* table = new std::vector<Point>{{"segment.before_write", 1, 3, 8},
+                                                    {"segment.written", 0, 3, 8},
+                                                    {"segment.synced", 1, 3, 8},
+                                                    {"journal.written", 0, 2, 8},
+                                                    {"journal.synced", 1, 2, 16},
+                                                    {"worker.before_batch", 1, 7, 16},
+                                                    {"worker.run", 0, 7, 16},
+                                                    {"worker.after_batch", 1, 7, 16},
+                                                    {"window.scatter", 0, 3, 16},
+                                                    {"window.deal", 1, 3, 16},
+                                                    {"publish.begin", 1, 1, kItems},
+                                                    {"publish.h5_reserve", 0, 1, kItems},
+                                                    {"publish.h5_created", 1, 1, kItems},
+                                                    {"publish.h5_write", 1, 1, kItems},
+                                                    {"publish.h5_closed", 0, 1, kItems},
+                                                    {"publish.end", 0, 1, kItems},
+                                                    {"publish.manifest", 0, 1, kItems},
+                                                    {"publish.before_rename", 0, 5, kItems},
+                                                    {"publish.after_rename", 0, 5, kItems},
+                                                    {"file.write", 1, 5, 16},
+                                                    {"file.sync", 1, 5, 16}};
   return *table;
 }
 
@@ -93,7 +111,8 @@ TEST_P(KillAtPoint, TheRestIsDoneOnce) {
   const Scratch scratch;
   write_text(scratch / "in.tsv", toy_lines(kItems));
   const auto killed =
-      run_to_its_fault(before, toy(scratch, kSlow), fmt::format("{}:{}:{}:kill", point.name, point.rank, point.count), point.rank);
+      run_to_its_fault(before, toy(scratch, kSlow),
+                       fmt::format("{}:{}:{}:kill", point.name, point.rank, point.count), point.rank);
   expect_a_clean_end(scratch, killed, before);
   expect_rest_is_done(scratch, after, point.least_saved);
 }
@@ -111,7 +130,8 @@ TEST(Kill, TheTableHoldsEveryPointOfTheProgram) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(source_file("src"))) {
     if (entry.path().extension() != ".cpp") continue;
     const std::string text = read_text(entry.path());
-    for (std::sregex_iterator at(text.begin(), text.end(), call), end; at != end; ++at) found.insert((*at)[1]);
+    for (std::sregex_iterator at(text.begin(), text.end(), call), end; at != end; ++at)
+      found.insert((*at)[1]);
   }
   EXPECT_EQ(known, found) << "a point without a row here is never killed at";
 }
@@ -127,8 +147,8 @@ TEST(Kill, TwiceInARow) {
   expect_rest_is_done(scratch, 4, resumed_items(second.outcome).value_or(0) + 8);
 }
 
-// The table of a finished job with one failed item stays as it was until the new one is whole, and a rerun repairs whatever
-// a kill left between the two.
+// The table of a finished job with one failed item stays as it was until the new one is whole, and a rerun
+// repairs whatever a kill left between the two.
 class KillInPublish : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(KillInPublish, TheOldResultStaysUntilTheNewOneIs) {
@@ -136,10 +156,12 @@ TEST_P(KillInPublish, TheOldResultStaysUntilTheNewOneIs) {
   write_text(scratch / "in.tsv", toy_lines(50) + "evil\tbad item\n");
   ASSERT_EQ(run(toy(scratch)).exit_code, 4);
   const std::string old_table = read_text(scratch / "out/sums.h5");
-  const auto killed = run(mpirun(2) + toy(scratch, {"--retry-failed"}), {{"MUSTER_FAULT", std::string(GetParam()) + ":0:1:kill"}});
+  const auto killed = run(mpirun(2) + toy(scratch, {"--retry-failed"}),
+                          {{"MUSTER_FAULT", std::string(GetParam()) + ":0:1:kill"}});
   ASSERT_NE(killed.exit_code, 0) << killed.output;
   ASSERT_NE(killed.exit_code, 4) << "the kill missed: " << killed.output;
-  const bool replaced = std::string(GetParam()) == "publish.end" || std::string(GetParam()) == "publish.manifest";
+  const bool replaced =
+      std::string(GetParam()) == "publish.end" || std::string(GetParam()) == "publish.manifest";
   EXPECT_EQ(read_text(scratch / "out/sums.h5") == old_table, !replaced);
   expect_toy_results(scratch, 50);
   const auto rest = run(toy(scratch));
@@ -149,7 +171,8 @@ TEST_P(KillInPublish, TheOldResultStaysUntilTheNewOneIs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, KillInPublish,
-                         ::testing::Values("publish.h5_write", "publish.h5_closed", "publish.end", "publish.manifest"));
+                         ::testing::Values("publish.h5_write", "publish.h5_closed", "publish.end",
+                                           "publish.manifest"));
 
 /// Kills a random rank, or mpirun, a random time after the first results were saved.
 Killed kill_at_random(core::Philox& random, int ranks, const Command& command, const std::string& directory) {
@@ -180,7 +203,8 @@ TEST(Kill, AtRandomTimes) {
     core::Philox random(seed, static_cast<std::uint64_t>(trial));
     const Scratch scratch;
     write_text(scratch / "in.tsv", toy_lines(kItems));
-    const int before = 1 + static_cast<int>(random.next_below(4)), after = 1 + static_cast<int>(random.next_below(4));
+    const int before = 1 + static_cast<int>(random.next_below(4)),
+              after = 1 + static_cast<int>(random.next_below(4));
     const auto killed = kill_at_random(random, before, toy(scratch, slower), scratch / "out");
     launchers += killed.victim < 0;
     slowest = std::max(slowest, killed.seconds_until_gone);

@@ -35,8 +35,8 @@ double peak_with(int items) {
 TEST(Memory, FourTimesTheDocumentsTakeNoMore) {
   if (!long_form()) GTEST_SKIP() << "MUSTER_LONG=1 runs it";
   const double small = peak_with(150'000), large = peak_with(600'000);
-  fmt::print("peak of a rank: {:.1f} MB for 150,000 documents, {:.1f} MB for 600,000 ({:+.1f} %)\n", small / 1e6, large / 1e6,
-             100 * (large / small - 1));
+  fmt::print("peak of a rank: {:.1f} MB for 150,000 documents, {:.1f} MB for 600,000 ({:+.1f} %)\n",
+             small / 1e6, large / 1e6, 100 * (large / small - 1));
   ASSERT_GT(small, 0);
   EXPECT_LE(large, 1.1 * small);
 }

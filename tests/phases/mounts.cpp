@@ -40,7 +40,8 @@ Mount Mount::read_only(const std::string& folder) {
   return mount;
 }
 
-Mount::Mount(Mount&& other) noexcept : folder_(std::exchange(other.folder_, "")), reason_(std::move(other.reason_)) {}
+Mount::Mount(Mount&& other) noexcept
+    : folder_(std::exchange(other.folder_, "")), reason_(std::move(other.reason_)) {}
 
 Mount::~Mount() {
   if (!folder_.empty()) ::umount2(folder_.c_str(), MNT_DETACH);
@@ -53,6 +54,8 @@ void fill_disk(const std::string& folder) {
   }
 }
 
-void free_disk(const std::string& folder) { std::filesystem::remove(folder + "/ballast"); }
+void free_disk(const std::string& folder) {
+  std::filesystem::remove(folder + "/ballast");
+}
 
 }  // namespace muster::test

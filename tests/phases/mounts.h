@@ -4,11 +4,12 @@
 
 namespace muster::test {
 
-/// A small or a read-only file system at a folder of a test. Needs root and a kernel that lets containers mount: ask ok().
+/// A small or a read-only file system at a folder of a test. Needs root and a kernel that lets containers
+/// mount: ask ok().
 class Mount {
  public:
   static Mount tmpfs(const std::string& folder, const std::string& size);  ///< "2m"
-  static Mount read_only(const std::string& folder);                       ///< the folder itself, not writable any more
+  static Mount read_only(const std::string& folder);  ///< the folder itself, not writable any more
   ~Mount();
   Mount(Mount&& other) noexcept;
   Mount(const Mount&) = delete;

@@ -13,7 +13,9 @@
 namespace muster::test {
 namespace {
 
-std::string text_of(int item) { return "text number " + std::to_string(item) + std::string(static_cast<std::size_t>(item % 37), 'x'); }
+std::string text_of(int item) {
+  return "text number " + std::to_string(item) + std::string(static_cast<std::size_t>(item % 37), 'x');
+}
 
 std::string lines(int count) {
   std::string all;
@@ -23,7 +25,9 @@ std::string lines(int count) {
 
 Command toy(const Scratch& scratch, const Command& more = {}) {
   write_text(scratch / "job.yaml", "job: toy\nmodel: {path: none}\nrun: {workers: 1}\n");
-  return Command{toy_program(), "run", scratch / "job.yaml", "-i", scratch / "in.tsv", "-o", scratch / "out"} + more;
+  return Command{toy_program(),      "run", scratch / "job.yaml", "-i",
+                 scratch / "in.tsv", "-o",  scratch / "out"} +
+         more;
 }
 
 std::vector<std::int32_t> sums(const Scratch& scratch) {
@@ -41,7 +45,8 @@ void expect_sums_of(const Scratch& scratch, int count) {
   const auto names = ids(scratch);
   ASSERT_EQ(all.size(), static_cast<std::size_t>(count));
   for (int item = 0; item < count; ++item) {
-    EXPECT_EQ(all[static_cast<std::size_t>(item)], static_cast<std::int32_t>(core::crc32c(text_of(item)))) << item;
+    EXPECT_EQ(all[static_cast<std::size_t>(item)], static_cast<std::int32_t>(core::crc32c(text_of(item))))
+        << item;
     EXPECT_EQ(names[static_cast<std::size_t>(item)], "id" + std::to_string(item));
   }
 }
@@ -58,16 +63,19 @@ TEST_P(RunnerShapes, EveryItemOnceInInputOrder) {
   const auto& shape = GetParam();
   const Scratch scratch;
   write_text(scratch / "in.tsv", lines(shape.items));
-  const auto outcome = run(mpirun(shape.ranks) + toy(scratch, {"--schedule", shape.schedule, "--set", "run.window_items=40"}));
+  const auto outcome =
+      run(mpirun(shape.ranks) + toy(scratch, {"--schedule", shape.schedule, "--set", "run.window_items=40"}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
   expect_sums_of(scratch, shape.items);
   EXPECT_FALSE(exists(scratch / "out/.run")) << "a finished job leaves no working files";
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, RunnerShapes,
-                         ::testing::Values(Shape{0, 1, "balanced"}, Shape{0, 3, "balanced"}, Shape{1, 4, "balanced"},
-                                           Shape{3, 4, "ceil"}, Shape{4, 4, "dynamic"}, Shape{5, 4, "ceil"}, Shape{97, 1, "dynamic"},
-                                           Shape{97, 2, "balanced"}, Shape{97, 3, "dynamic"}, Shape{97, 4, "ceil"},
+                         ::testing::Values(Shape{0, 1, "balanced"}, Shape{0, 3, "balanced"},
+                                           Shape{1, 4, "balanced"}, Shape{3, 4, "ceil"},
+                                           Shape{4, 4, "dynamic"}, Shape{5, 4, "ceil"},
+                                           Shape{97, 1, "dynamic"}, Shape{97, 2, "balanced"},
+                                           Shape{97, 3, "dynamic"}, Shape{97, 4, "ceil"},
                                            Shape{97, 4, "balanced"}));
 
 TEST(Runner, BadRowsAreListedAndTheRestIsDone) {
@@ -79,7 +87,8 @@ TEST(Runner, BadRowsAreListedAndTheRestIsDone) {
   const auto rejects = read_text(scratch / "out/rejects.jsonl");
   EXPECT_NE(rejects.find("\"line\":2"), std::string::npos) << rejects;
   EXPECT_NE(rejects.find("\"line\":4"), std::string::npos) << rejects;
-  EXPECT_NE(rejects.find("line 1 of"), std::string::npos) << "a duplicate names the line of the first: " << rejects;
+  EXPECT_NE(rejects.find("line 1 of"), std::string::npos)
+      << "a duplicate names the line of the first: " << rejects;
 }
 
 TEST(Runner, MaxFailuresTurnsFourIntoZero) {
@@ -203,7 +212,9 @@ TEST(Runner, MetricsHoldTheBusyTimeOfEveryRank) {
   write_text(scratch / "in.tsv", lines(20));
   ASSERT_EQ(run(mpirun(3) + toy(scratch)).exit_code, 0);
   const auto metrics = read_text(scratch / "out/metrics.jsonl");
-  for (const char* rank : {"\"rank\":0,\"step\":0,\"name\":\"busy\"", "\"rank\":1,\"step\":0,\"name\":\"busy\"", "\"rank\":2,\"step\":0,\"name\":\"busy\""}) {
+  for (const char* rank :
+       {"\"rank\":0,\"step\":0,\"name\":\"busy\"", "\"rank\":1,\"step\":0,\"name\":\"busy\"",
+        "\"rank\":2,\"step\":0,\"name\":\"busy\""}) {
     EXPECT_NE(metrics.find(rank), std::string::npos) << metrics;
   }
 }

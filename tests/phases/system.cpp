@@ -33,7 +33,8 @@ bool is_alive(pid_t pid) {
 
 // As mpirun told the process; -1 when it did not.
 int rank_of(pid_t pid) {
-  const std::string environment = std::string(1, '\0') + read_text("/proc/" + std::to_string(pid) + "/environ");
+  const std::string environment =
+      std::string(1, '\0') + read_text("/proc/" + std::to_string(pid) + "/environ");
   const std::string key = std::string(1, '\0') + "OMPI_COMM_WORLD_RANK=";
   const auto found = environment.find(key);
   return found == std::string::npos ? -1 : std::atoi(environment.c_str() + found + key.size());
@@ -75,7 +76,8 @@ std::vector<Document> sample(std::size_t count) {
   std::vector<Document> documents;
   formats::Item item;
   formats::Reject reject;
-  for (auto kind = source->next(item, reject); kind != formats::RowKind::kEnd; kind = source->next(item, reject)) {
+  for (auto kind = source->next(item, reject); kind != formats::RowKind::kEnd;
+       kind = source->next(item, reject)) {
     if (kind == formats::RowKind::kItem) documents.push_back({item.id, item.text});
   }
   return documents;
@@ -89,25 +91,30 @@ std::string as_tsv(const std::vector<Document>& documents) {
 
 std::string as_csv(const std::vector<Document>& documents) {
   std::string all = "id,text\r\n";
-  for (const auto& document : documents) all += csv_field(document.id) + "," + csv_field(document.text) + "\r\n";
+  for (const auto& document : documents)
+    all += csv_field(document.id) + "," + csv_field(document.text) + "\r\n";
   return all;
 }
 
 std::string as_jsonl(const std::vector<Document>& documents) {
   std::string all;
   for (const auto& document : documents) {
-    all += "{\"text\": " + core::json_quote(document.text) + ", \"id\": " + core::json_quote(document.id) + "}\n";
+    all += "{\"text\": " + core::json_quote(document.text) + ", \"id\": " + core::json_quote(document.id) +
+           "}\n";
   }
   return all;
 }
 
 std::vector<Document> shuffled(std::vector<Document> documents, std::uint64_t seed) {
   core::Philox random(seed, 0);
-  for (std::size_t i = documents.size(); i > 1; --i) std::swap(documents[i - 1], documents[random.next_below(i)]);
+  for (std::size_t i = documents.size(); i > 1; --i)
+    std::swap(documents[i - 1], documents[random.next_below(i)]);
   return documents;
 }
 
-std::string tiny_encoder() { return source_file("tests/phases/fixtures/tiny_encoder"); }
+std::string tiny_encoder() {
+  return source_file("tests/phases/fixtures/tiny_encoder");
+}
 
 std::string copy_of_tiny_encoder(const Scratch& scratch) {
   fs::copy(tiny_encoder(), scratch / "model", fs::copy_options::recursive);
@@ -160,8 +167,11 @@ std::string toy_lines(int count) {
 }
 
 Command toy(const Scratch& scratch, const Command& more) {
-  write_text(scratch / "job.yaml", "job: toy\nmodel: {path: none}\nrun: {workers: 1, commit_interval: 20ms}\n");
-  return Command{toy_program(), "run", scratch / "job.yaml", "-i", scratch / "in.tsv", "-o", scratch / "out"} + more;
+  write_text(scratch / "job.yaml",
+             "job: toy\nmodel: {path: none}\nrun: {workers: 1, commit_interval: 20ms}\n");
+  return Command{toy_program(),      "run", scratch / "job.yaml", "-i",
+                 scratch / "in.tsv", "-o",  scratch / "out"} +
+         more;
 }
 
 void expect_toy_results(const Scratch& scratch, int count) {
@@ -177,11 +187,17 @@ void expect_toy_results(const Scratch& scratch, int count) {
   }
 }
 
-bool long_form() { return core::env_int("MUSTER_LONG").value_or(0) != 0; }
+bool long_form() {
+  return core::env_int("MUSTER_LONG").value_or(0) != 0;
+}
 
-std::optional<int> resumed_items(const Outcome& outcome) { return number_behind(outcome.output, "resuming: "); }
+std::optional<int> resumed_items(const Outcome& outcome) {
+  return number_behind(outcome.output, "resuming: ");
+}
 
-std::optional<int> done_items(const Outcome& outcome) { return number_behind(outcome.output, "toy: "); }
+std::optional<int> done_items(const Outcome& outcome) {
+  return number_behind(outcome.output, "toy: ");
+}
 
 int count_of(const std::string& text, const std::string& part) {
   int count = 0;
@@ -203,9 +219,13 @@ bool wait_for_commit(const Job& job, const std::string& directory) {
   return job.running() && has_commit(directory + "/.run");
 }
 
-void sleep_ms(std::uint64_t milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
+void sleep_ms(std::uint64_t milliseconds) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+}
 
-int Ranks::alive() const { return static_cast<int>(std::count_if(pids.begin(), pids.end(), is_alive)); }
+int Ranks::alive() const {
+  return static_cast<int>(std::count_if(pids.begin(), pids.end(), is_alive));
+}
 
 bool Ranks::block(int signal) const {
   return std::all_of(pids.begin(), pids.end(), [signal](pid_t pid) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the system tests share: documents, jobs over the toy phase and over the tiny encoder, and what they published.
+// What the system tests share: documents, jobs over the toy phase and over the tiny encoder, and what they
+// published.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -43,7 +44,8 @@ struct Embeddings {
 };
 Embeddings read_embeddings(const std::string& directory);
 
-/// Texts for the toy phase: item k has id "id<k>"; the text is of the length that batches of different cost need.
+/// Texts for the toy phase: item k has id "id<k>"; the text is of the length that batches of different cost
+/// need.
 std::string toy_text(int item);
 std::string toy_lines(int count);
 /// muster_toy over scratch/in.tsv to scratch/out, on one worker, results made durable every 20 ms.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The smallest phase: a checksum of every text. It shows what a phase costs, and its texts ask for trouble by name.
+// clang-format off: a line a thought keeps it on a screen
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -40,15 +41,12 @@ class ToyPhase : public ItemPhase {
  public:
   explicit ToyPhase(const PhaseContext& context)
       : pause_(context.config.number("toy.milliseconds")), batch_(static_cast<std::uint32_t>(context.config.integer("run.batch_size"))) {}
-  io::Identity identity() const override { return {{"toy.version", "1"}}; }
   void prepare(std::string_view text, PreparedItem& out) const override {
     const auto bytes = std::as_bytes(std::span(text));
     out = {.length = static_cast<std::uint32_t>(text.size() + 1), .truncated = false, .payload = {bytes.begin(), bytes.end()}};
   }
   plan::CutConfig cut() const override { return {.batch_tokens = 256, .batch_items = batch_, .tile = 1}; }
-  Footprint footprint() const override { return {.flops_per_second = 1, .flops = {}}; }
   std::uint64_t result_bytes() const override { return 4; }
-  void load() override {}
   std::unique_ptr<ItemWorker> make_worker() override { return std::make_unique<ToyWorker>(pause_); }
   std::vector<std::string> publish(PublishContext& context) override {
     const auto copy = [](auto payload, auto row) { std::memcpy(row.data(), payload.data(), row.size()); };
@@ -60,7 +58,6 @@ class ToyPhase : public ItemPhase {
     const auto bytes = std::as_bytes(std::span(value));
     return {bytes.begin(), bytes.end()};
   }
-  std::vector<std::byte> as_published(std::span<const std::byte> payload) const override { return {payload.begin(), payload.end()}; }
 
  private:
   double pause_;

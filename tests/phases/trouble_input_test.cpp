@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract's table of trouble, its lines about what goes in: models, inputs, items, memory, and changes between starts.
+// The contract's table of trouble, its lines about what goes in: models, inputs, items, memory, and changes
+// between starts.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -21,12 +22,22 @@ struct Damage {
   int ranks = 1;
 };
 
-void PrintTo(const Damage& damage, std::ostream* out) { *out << damage.name; }
+void PrintTo(const Damage& damage, std::ostream* out) {
+  *out << damage.name;
+}
 
-void remove(const std::string& path) { fs::remove(path); }
-void cut_in_half(const std::string& path) { fs::resize_file(path, fs::file_size(path) / 2); }
-void empty(const std::string& path) { fs::resize_file(path, 0); }
-void garble(const std::string& path) { write_text(path, "\x01\x02{\"this is\": not json"); }
+void remove(const std::string& path) {
+  fs::remove(path);
+}
+void cut_in_half(const std::string& path) {
+  fs::resize_file(path, fs::file_size(path) / 2);
+}
+void empty(const std::string& path) {
+  fs::resize_file(path, 0);
+}
+void garble(const std::string& path) {
+  write_text(path, "\x01\x02{\"this is\": not json");
+}
 
 class DamagedModel : public ::testing::TestWithParam<Damage> {};
 
@@ -40,18 +51,22 @@ TEST_P(DamagedModel, IsRefusedByName) {
   const auto outcome = run(damage.ranks == 1 ? job : mpirun(damage.ranks) + job);
   EXPECT_EQ(outcome.exit_code, 3) << outcome.output;
   EXPECT_TRUE(outcome.contains(damage.file)) << outcome.output;
-  EXPECT_EQ(count_of(outcome.output, "muster: error:") + count_of(outcome.output, "] error:"), 1) << "said once: " << outcome.output;
+  EXPECT_EQ(count_of(outcome.output, "muster: error:") + count_of(outcome.output, "] error:"), 1)
+      << "said once: " << outcome.output;
   EXPECT_FALSE(exists(scratch / "out/embeddings.h5"));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Table, DamagedModel,
-    ::testing::Values(Damage{"tokenizer_missing", "tokenizer.json", remove}, Damage{"tokenizer_garbled", "tokenizer.json", garble, 2},
-                      Damage{"tokenizer_cut", "tokenizer.json", cut_in_half}, Damage{"weights_missing", "model.safetensors", remove},
-                      Damage{"weights_cut", "model.safetensors", cut_in_half, 3}, Damage{"weights_empty", "model.safetensors", empty},
-                      Damage{"config_missing", "config.json", remove}, Damage{"config_garbled", "config.json", garble},
-                      Damage{"pooling_missing", "1_Pooling/config.json", remove}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Table, DamagedModel,
+                         ::testing::Values(Damage{"tokenizer_missing", "tokenizer.json", remove},
+                                           Damage{"tokenizer_garbled", "tokenizer.json", garble, 2},
+                                           Damage{"tokenizer_cut", "tokenizer.json", cut_in_half},
+                                           Damage{"weights_missing", "model.safetensors", remove},
+                                           Damage{"weights_cut", "model.safetensors", cut_in_half, 3},
+                                           Damage{"weights_empty", "model.safetensors", empty},
+                                           Damage{"config_missing", "config.json", remove},
+                                           Damage{"config_garbled", "config.json", garble},
+                                           Damage{"pooling_missing", "1_Pooling/config.json", remove}),
+                         [](const auto& info) { return info.param.name; });
 
 /// A command line that cannot work: its exit code and what the message must say.
 struct Refusal {
@@ -61,7 +76,9 @@ struct Refusal {
   const char* says;
 };
 
-void PrintTo(const Refusal& refusal, std::ostream* out) { *out << refusal.name; }
+void PrintTo(const Refusal& refusal, std::ostream* out) {
+  *out << refusal.name;
+}
 
 class Refusals : public ::testing::TestWithParam<Refusal> {};
 
@@ -76,25 +93,28 @@ TEST_P(Refusals, SayWhatIsWrong) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, Refusals,
-    ::testing::Values(Refusal{"no_such_input", {"-i", "/nowhere/docs.tsv"}, 3, "/nowhere/docs.tsv"},
-                      Refusal{"empty_glob", {"-i", "/nowhere/*.tsv"}, 3, "/nowhere/*.tsv"},
-                      Refusal{"no_such_model", {"-m", "/nowhere/model"}, 3, "/nowhere/model"},
-                      Refusal{"model_not_in_cache", {"-m", "some/model"}, 3, "huggingface-cli download some/model"},
-                      Refusal{"unknown_schedule", {"--schedule", "balancd"}, 2, "balanced"},
-                      Refusal{"int8", {"--dtype", "int8"}, 2, "int8"},
-                      Refusal{"too_long_a_window", {"--max-length", "100000"}, 2, "max_length"},
-                      Refusal{"no_such_prompt", {"--prompt-name", "nonsense"}, 2, "nonsense"},
-                      Refusal{"typo_in_flag", {"--batch-tokns", "5"}, 2, "--batch-tokens"}),
+    ::testing::Values(
+        Refusal{"no_such_input", {"-i", "/nowhere/docs.tsv"}, 3, "/nowhere/docs.tsv"},
+        Refusal{"empty_glob", {"-i", "/nowhere/*.tsv"}, 3, "/nowhere/*.tsv"},
+        Refusal{"no_such_model", {"-m", "/nowhere/model"}, 3, "/nowhere/model"},
+        Refusal{"model_not_in_cache", {"-m", "some/model"}, 3, "huggingface-cli download some/model"},
+        Refusal{"unknown_schedule", {"--schedule", "balancd"}, 2, "balanced"},
+        Refusal{"int8", {"--dtype", "int8"}, 2, "int8"},
+        Refusal{"too_long_a_window", {"--max-length", "100000"}, 2, "max_length"},
+        Refusal{"no_such_prompt", {"--prompt-name", "nonsense"}, 2, "nonsense"},
+        Refusal{"typo_in_flag", {"--batch-tokns", "5"}, 2, "--batch-tokens"}),
     [](const auto& info) { return info.param.name; });
 
 TEST(Refusals, ATypoInAFileIsNamedWithItsLine) {
   const Scratch scratch;
   write_text(scratch / "in.tsv", as_tsv(sample(10)));
   write_text(scratch / "job.yaml", "job: encode\nrun:\n  dtype: fp32\n  schedul: ceil\n  workrs: 2\n");
-  const auto outcome = run(mpirun(2) + Command{muster_program(), "encode", scratch / "job.yaml", "-m", tiny_encoder(), "-i",
-                                               scratch / "in.tsv", "-o", scratch / "out"});
+  const auto outcome =
+      run(mpirun(2) + Command{muster_program(), "encode", scratch / "job.yaml", "-m", tiny_encoder(), "-i",
+                              scratch / "in.tsv", "-o", scratch / "out"});
   EXPECT_EQ(outcome.exit_code, 2) << outcome.output;
-  for (const char* part : {"job.yaml:4", "schedule", "job.yaml:5", "workers"}) EXPECT_TRUE(outcome.contains(part)) << part << ": " << outcome.output;
+  for (const char* part : {"job.yaml:4", "schedule", "job.yaml:5", "workers"})
+    EXPECT_TRUE(outcome.contains(part)) << part << ": " << outcome.output;
 }
 
 TEST(Resume, ChangesAreListed) {
@@ -163,7 +183,8 @@ TEST(LongTexts, AreCountedMarkedAndInTheSummary) {
 
 TEST(BadRows, AreListedAndTheRestIsDone) {
   const Scratch scratch;
-  write_text(scratch / "in.tsv", "a\tone\nbroken row\nb\ttwo \xff\xfe\nb\tagain\n" + std::string("c\tnul\0byte\n", 11));
+  write_text(scratch / "in.tsv",
+             "a\tone\nbroken row\nb\ttwo \xff\xfe\nb\tagain\n" + std::string("c\tnul\0byte\n", 11));
   const auto outcome = run(mpirun(2) + encode(scratch));
   EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
   EXPECT_EQ(read_embeddings(scratch / "out").ids, (std::vector<std::string>{"a", "b"}));
@@ -175,7 +196,8 @@ TEST(OutOfMemory, HalvesTheBatchSaysSoOnceAndGivesTheSameBytes) {
   const Scratch scratch;
   write_text(scratch / "in.tsv", as_tsv(sample(100)));
   ASSERT_EQ(run(encode(scratch, {"-o", scratch / "plain"})).exit_code, 0);
-  const auto outcome = run(encode(scratch), {{"MUSTER_FAULT", "worker.run:0:1:oom,worker.run:0:2:oom,worker.run:0:5:oom"}});
+  const auto outcome =
+      run(encode(scratch), {{"MUSTER_FAULT", "worker.run:0:1:oom,worker.run:0:2:oom,worker.run:0:5:oom"}});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
   EXPECT_EQ(count_of(outcome.output, "halved"), 1) << outcome.output;
   EXPECT_TRUE(read_embeddings(scratch / "out") == read_embeddings(scratch / "plain"));
@@ -184,7 +206,8 @@ TEST(OutOfMemory, HalvesTheBatchSaysSoOnceAndGivesTheSameBytes) {
 TEST(OutOfMemory, ForASingleItemNamesTheRank) {
   const Scratch scratch;
   write_text(scratch / "in.tsv", as_tsv(sample(40)));
-  const auto outcome = run(mpirun(2) + encode(scratch, {"--batch-size", "1"}), {{"MUSTER_FAULT", "worker.run:1:3:oom"}});
+  const auto outcome =
+      run(mpirun(2) + encode(scratch, {"--batch-size", "1"}), {{"MUSTER_FAULT", "worker.run:1:3:oom"}});
   EXPECT_EQ(outcome.exit_code, 6) << outcome.output;
   EXPECT_TRUE(outcome.contains("rank 1")) << outcome.output;
   EXPECT_TRUE(outcome.contains("for a single item (row ")) << outcome.output;

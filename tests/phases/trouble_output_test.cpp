@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract's table of trouble, its lines about the output: full, failing and read-only disks, two jobs on one directory,
-// nobody who reads the messages.
+// The contract's table of trouble, its lines about the output: full, failing and read-only disks, two jobs on
+// one directory, nobody who reads the messages.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -18,7 +18,9 @@ constexpr int kItems = 300;
 const Command kSlow{"--batch-size", "6", "--milliseconds", "6", "--set", "run.window_items=90"};
 
 /// What starting the program costs on this machine at this moment: bounds in seconds are counted from there.
-double start_cost() { return run({muster_program(), "--version"}).seconds; }
+double start_cost() {
+  return run({muster_program(), "--version"}).seconds;
+}
 
 void expect_rest_is_done(const Scratch& scratch, const Command& command, int least_saved) {
   const auto rest = run(mpirun(2) + command);
@@ -38,7 +40,8 @@ TEST(FullDisk, InTheMiddleOfTheWork) {
   const auto outcome = job.wait(20);
   EXPECT_EQ(outcome.exit_code, 7) << outcome.output;
   EXPECT_TRUE(outcome.contains("No space left on device")) << outcome.output;
-  EXPECT_TRUE(outcome.contains("/out/.run/segment_") || outcome.contains("/out/.run/journal_")) << outcome.output;
+  EXPECT_TRUE(outcome.contains("/out/.run/segment_") || outcome.contains("/out/.run/journal_"))
+      << outcome.output;
   free_disk(scratch / "out");
   expect_rest_is_done(scratch, toy(scratch), 6);
 }
@@ -52,7 +55,9 @@ TEST(FullDisk, ExactlyInThePublishLeavesTheOldTable) {
   const std::string old_table = read_text(scratch / "out/sums.h5");
   Job job(mpirun(2) + toy(scratch, {"--retry-failed"}), {{"MUSTER_FAULT", "publish.begin:0:1:stop"}});
   const Ranks ranks = wait_for_ranks(job, "muster_toy", 2);
-  const auto stopped = [&] { return read_text(fmt::format("/proc/{}/stat", ranks.pids.at(0))).find(") T ") != std::string::npos; };
+  const auto stopped = [&] {
+    return read_text(fmt::format("/proc/{}/stat", ranks.pids.at(0))).find(") T ") != std::string::npos;
+  };
   ASSERT_TRUE(wait_for(stopped, 20)) << job.output();
   fill_disk(scratch / "out");
   ::kill(ranks.pids.at(0), SIGCONT);
@@ -118,7 +123,9 @@ struct Failing {
   const char* reason;
 };
 
-void PrintTo(const Failing& failing, std::ostream* out) { *out << failing.fault; }
+void PrintTo(const Failing& failing, std::ostream* out) {
+  *out << failing.fault;
+}
 
 class FailingDisk : public ::testing::TestWithParam<Failing> {};
 
@@ -134,13 +141,14 @@ TEST_P(FailingDisk, IsNamedAndARerunIsExact) {
   expect_rest_is_done(scratch, toy(scratch), 6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, FailingDisk,
-                         ::testing::Values(Failing{"segment.written:1:3:eio", ".run/segment_", "Input/output error"},
-                                           Failing{"journal.written:0:3:eio", ".run/journal_", "Input/output error"},
-                                           Failing{"file.sync:1:5:eio", ".run/", "Input/output error"},
-                                           Failing{"publish.h5_reserve:0:1:eio", "sums.h5", "No space left"},
-                                           Failing{"publish.h5_write:1:1:eio", "sums.h5", "cannot write rows"},
-                                           Failing{"publish.manifest:0:1:eio", "manifest.json", "Input/output error"}));
+INSTANTIATE_TEST_SUITE_P(
+    Table, FailingDisk,
+    ::testing::Values(Failing{"segment.written:1:3:eio", ".run/segment_", "Input/output error"},
+                      Failing{"journal.written:0:3:eio", ".run/journal_", "Input/output error"},
+                      Failing{"file.sync:1:5:eio", ".run/", "Input/output error"},
+                      Failing{"publish.h5_reserve:0:1:eio", "sums.h5", "No space left"},
+                      Failing{"publish.h5_write:1:1:eio", "sums.h5", "cannot write rows"},
+                      Failing{"publish.manifest:0:1:eio", "manifest.json", "Input/output error"}));
 
 TEST(NobodyReads, AClosedStderrAndAnEndedPipeChangeNothing) {
   for (const std::string ending : {"2>&-", ">&- 2>&-", "2>&1 | head -0", "2>&1 | true"}) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract's table of trouble, its lines about ranks: one that throws, hangs, is stopped; signals; time limits.
+// The contract's table of trouble, its lines about ranks: one that throws, hangs, is stopped; signals; time
+// limits.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
 #include <algorithm>
 #include <csignal>
-#include <unistd.h>
 
 #include "muster/core/clock.h"
 #include "system.h"
@@ -15,8 +16,8 @@ namespace {
 
 constexpr int kItems = 300;
 const Command kSlow{"--batch-size", "6", "--milliseconds", "6", "--set", "run.window_items=90"};
-// 30 batches a rank of 240 ms each: still at work long after the board was last written, and after mpirun, which waits a
-// second between a Ctrl-C and the end of its ranks.
+// 30 batches a rank of 240 ms each: still at work long after the board was last written, and after mpirun,
+// which waits a second between a Ctrl-C and the end of its ranks.
 const Command kVerySlow{"--batch-size", "6", "--milliseconds", "40"};
 
 class TroubleOfRanks : public ::testing::Test {
@@ -28,7 +29,8 @@ class TroubleOfRanks : public ::testing::Test {
     ASSERT_EQ(rest.exit_code, 0) << rest.output;
     const int saved = resumed_items(rest).value_or(0);
     EXPECT_GE(saved, least_saved) << rest.output;
-    EXPECT_EQ(done_items(rest).value_or(-1), kItems - saved) << "what was saved is not done again: " << rest.output;
+    EXPECT_EQ(done_items(rest).value_or(-1), kItems - saved)
+        << "what was saved is not done again: " << rest.output;
     expect_toy_results(scratch_, kItems);
   }
 
@@ -44,12 +46,14 @@ TEST_F(TroubleOfRanks, ARankThatThrowsIsNamedOnceAndAllEnd) {
   EXPECT_EQ(outcome.exit_code, 1) << outcome.output;
   EXPECT_EQ(count_of(outcome.output, "planted fault at worker.run"), 1) << outcome.output;
   EXPECT_TRUE(outcome.contains("rank 1")) << outcome.output;
-  EXPECT_FALSE(outcome.contains("is gone")) << "the consequence must not be taken for the cause: " << outcome.output;
+  EXPECT_FALSE(outcome.contains("is gone"))
+      << "the consequence must not be taken for the cause: " << outcome.output;
   expect_rest_is_done(2, 12);
 }
 
 TEST_F(TroubleOfRanks, AStoppedRankIsNamedByTheOthers) {
-  Job job(mpirun(3) + toy(scratch_, kVerySlow + Command{"--hang-timeout", "2s"}), {{"MUSTER_FAULT", "worker.run:1:6:stop"}});
+  Job job(mpirun(3) + toy(scratch_, kVerySlow + Command{"--hang-timeout", "2s"}),
+          {{"MUSTER_FAULT", "worker.run:1:6:stop"}});
   const Ranks ranks = wait_for_ranks(job, "muster_toy", 3);
   ASSERT_EQ(ranks.pids.size(), 3u);
   const auto outcome = job.wait(30);
@@ -57,7 +61,8 @@ TEST_F(TroubleOfRanks, AStoppedRankIsNamedByTheOthers) {
   EXPECT_EQ(outcome.exit_code, 1) << outcome.output;
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
-  EXPECT_TRUE(outcome.contains(fmt::format("rank 1/3 on {} (pid {})", host, ranks.pids[1]))) << outcome.output;
+  EXPECT_TRUE(outcome.contains(fmt::format("rank 1/3 on {} (pid {})", host, ranks.pids[1])))
+      << outcome.output;
   EXPECT_TRUE(outcome.contains("phase toy, batch")) << outcome.output;
   EXPECT_EQ(count_of(outcome.output, "no progress for"), 1) << outcome.output;
   EXPECT_LE(seconds_until_gone(ranks, core::monotonic_seconds()), 3);
@@ -76,7 +81,8 @@ TEST_F(TroubleOfRanks, ABatchThatNeverEndsIsNamed) {
 }
 
 TEST_F(TroubleOfRanks, ASlowBatchWithinTheLimitIsNoHang) {
-  const auto outcome = run(mpirun(2) + toy(scratch_, {"--limit", "12", "--batch-size", "6", "--milliseconds", "300", "--hang-timeout", "4s"}));
+  const auto outcome = run(mpirun(2) + toy(scratch_, {"--limit", "12", "--batch-size", "6", "--milliseconds",
+                                                      "300", "--hang-timeout", "4s"}));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
   expect_toy_results(scratch_, 12);
 }
@@ -87,7 +93,9 @@ struct Start {
   bool self_launched;  ///< `-n RANKS` without mpirun
 };
 
-void PrintTo(const Start& start, std::ostream* out) { *out << start.name; }
+void PrintTo(const Start& start, std::ostream* out) {
+  *out << start.name;
+}
 
 class Signals : public TroubleOfRanks, public ::testing::WithParamInterface<Start> {
  protected:
@@ -109,8 +117,8 @@ TEST_P(Signals, Usr1AndUsr2StopSavedAtAnyTime) {
     core::Philox random(seed, static_cast<std::uint64_t>(trial));
     const int ranks = 2 + static_cast<int>(random.next_below(3));
     // Slow enough that the job never ends before the last signal.
-    Job job(start(ranks, {"--batch-size", "1", "--milliseconds", std::to_string(long_form() ? 350 : 120), "--schedule",
-                          trial % 2 == 0 ? "balanced" : "dynamic"}));
+    Job job(start(ranks, {"--batch-size", "1", "--milliseconds", std::to_string(long_form() ? 350 : 120),
+                          "--schedule", trial % 2 == 0 ? "balanced" : "dynamic"}));
     const Ranks all = wait_for_ranks(job, toy_name(), ranks);
     const int signal = random.next_below(2) == 0 ? SIGUSR1 : SIGUSR2;
     // Before main has begun nobody can take a signal; from then on it may come at any time.
@@ -153,7 +161,8 @@ TEST_P(Signals, CtrlCAndTermEndTheRanksAndARerunFinishes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, Signals, ::testing::Values(Start{"mpirun", false}, Start{"self_launched", true}),
+INSTANTIATE_TEST_SUITE_P(Table, Signals,
+                         ::testing::Values(Start{"mpirun", false}, Start{"self_launched", true}),
                          [](const auto& info) { return info.param.name; });
 
 TEST_F(TroubleOfRanks, OneRankAloneTakesTheSameSignals) {

@@ -28,7 +28,9 @@ std::string required(const char* name) {
   return *value;
 }
 
-int shell_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+int shell_code(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
 
 }  // namespace
 
@@ -65,13 +67,18 @@ Job::~Job() {
   ::unlink(output_path_.c_str());
 }
 
-void Job::signal(int number) const { ::kill(pid_, number); }
+void Job::signal(int number) const {
+  ::kill(pid_, number);
+}
 
-std::string Job::output() const { return read_text(output_path_); }
+std::string Job::output() const {
+  return read_text(output_path_);
+}
 
 bool Job::running() const {
   siginfo_t info{};
-  return ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+  return ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == 0;
 }
 
 bool Job::wait_for(const std::string& text, double seconds) const {
@@ -133,9 +140,15 @@ Command mpirun(int ranks) {
   return {"mpirun", "-n", std::to_string(ranks), "--oversubscribe", "--bind-to", "none"};
 }
 
-std::string muster_program() { return required("MUSTER_PROGRAM"); }
-std::string toy_program() { return required("MUSTER_TOY_PROGRAM"); }
-std::string source_file(const std::string& name) { return required("MUSTER_SOURCE_DIR") + "/" + name; }
+std::string muster_program() {
+  return required("MUSTER_PROGRAM");
+}
+std::string toy_program() {
+  return required("MUSTER_TOY_PROGRAM");
+}
+std::string source_file(const std::string& name) {
+  return required("MUSTER_SOURCE_DIR") + "/" + name;
+}
 
 Command operator+(Command a, const Command& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -166,6 +179,8 @@ std::string read_text(const std::string& path) {
   return out.str();
 }
 
-bool exists(const std::string& path) { return std::filesystem::exists(path); }
+bool exists(const std::string& path) {
+  return std::filesystem::exists(path);
+}
 
 }  // namespace muster::test

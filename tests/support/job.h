@@ -20,10 +20,12 @@ struct Outcome {
   bool contains(const std::string& text) const { return output.find(text) != std::string::npos; }
 };
 
-/// A command in a process group of its own, its output in a file. Killed with its whole group when it goes out of scope.
+/// A command in a process group of its own, its output in a file. Killed with its whole group when it goes
+/// out of scope.
 class Job {
  public:
-  explicit Job(const Command& command, const Environment& environment = {}, const std::string& directory = "");
+  explicit Job(const Command& command, const Environment& environment = {},
+               const std::string& directory = "");
   ~Job();
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;

@@ -64,7 +64,7 @@ struct PublishContext {
 struct Footprint {
   double weight_bytes = 0;      ///< one prepared model a rank
   double worker_bytes = 0;      ///< activations of a worker thread at the batch budget
-  double flops_per_second = 0;  ///< a worker's expected rate; from a table by device and dtype
+  double flops_per_second = 1;  ///< a worker's expected rate; from a table by device and dtype
   plan::CostModel flops;        ///< floating-point operations of an item by its length
 };
 
@@ -74,15 +74,15 @@ class ItemPhase {
  public:
   virtual ~ItemPhase() = default;
   /// What the results depend on besides keys and input: digests of model files. Rank 0.
-  virtual io::Identity identity() const = 0;
+  virtual io::Identity identity() const { return {}; }
   /// Text to payload. Called on every rank, from several threads.
   virtual void prepare(std::string_view text, PreparedItem& out) const = 0;
   virtual plan::CutConfig cut() const = 0;
-  virtual Footprint footprint() const = 0;
+  virtual Footprint footprint() const { return {}; }
   /// Bytes of result a row, to check the disk before any work.
   virtual std::uint64_t result_bytes() const = 0;
   /// Loads what workers share. Every rank, once, after the directory is locked and checked.
-  virtual void load() = 0;
+  virtual void load() {}
   virtual std::unique_ptr<ItemWorker> make_worker() = 0;
   /// Collective: writes the final files; returns their names relative to the output directory, on every rank.
   virtual std::vector<std::string> publish(PublishContext& context) = 0;
@@ -90,7 +90,9 @@ class ItemPhase {
   /// payload.
   virtual std::vector<std::byte> published(const std::string& directory, std::uint64_t position) const = 0;
   /// A record's payload as it is published (an encode row stored as fp16, say), to compare with published().
-  virtual std::vector<std::byte> as_published(std::span<const std::byte> payload) const = 0;
+  virtual std::vector<std::byte> as_published(std::span<const std::byte> payload) const {
+    return {payload.begin(), payload.end()};
+  }
 };
 
 /// Where and with what a phase object works.

@@ -48,15 +48,13 @@ int ranks_to_start(const config::Config& config) {
 
 phases::JobRequest make_request(const Arguments& arguments, const phases::PhaseInfo& phase,
                                 config::Config config, std::string command) {
-  const bool strict = config.boolean("run.strict");
   return {.phase = phase,
           .config = std::move(config),
           .command = std::move(command),
           .dry_run = arguments.dry_run,
           .fresh = arguments.fresh,
           .retry_failed = arguments.retry_failed,
-          .keep_segments = arguments.keep_segments,
-          .strict = strict};
+          .keep_segments = arguments.keep_segments};
 }
 
 /// One rank of a job, or the launcher of one.

@@ -105,7 +105,7 @@ void CommitThread::run() {
       commit(*group, entry);
     } catch (const std::exception& error) {
       failure = std::current_exception();
-      core::log::error("committing results failed: {}", error.what());
+      core::log::debug("committing results failed: {}", error.what());  // whoever appends next says it aloud
     }
     if (!lock.owns_lock()) lock.lock();
     committing_ = false;

@@ -193,8 +193,6 @@ Killed kill_at_random(core::Philox& random, int ranks, const Command& command, c
 TEST(Kill, AtRandomTimes) {
   const std::uint64_t seed = 20261121;
   const int kills = long_form() ? 60 : 4;
-  // Even four ranks have work for a second and more.
-  const Command slower{"--batch-size", "8", "--milliseconds", "14", "--set", "run.window_items=120"};
   int launchers = 0;
   double slowest = 0;
   fmt::print("seed {}, {} kills\n", seed, kills);
@@ -205,6 +203,9 @@ TEST(Kill, AtRandomTimes) {
     write_text(scratch / "in.tsv", toy_lines(kItems));
     const int before = 1 + static_cast<int>(random.next_below(4)),
               after = 1 + static_cast<int>(random.next_below(4));
+    // Work for four seconds on any number of ranks: when mpirun is killed its ranks go on for one more.
+    const Command slower{"--batch-size",        "8", "--milliseconds", std::to_string(10 * before), "--set",
+                         "run.window_items=120"};
     const auto killed = kill_at_random(random, before, toy(scratch, slower), scratch / "out");
     launchers += killed.victim < 0;
     slowest = std::max(slowest, killed.seconds_until_gone);

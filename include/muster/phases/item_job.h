@@ -17,7 +17,6 @@ struct JobRequest {
   bool fresh = false;
   bool retry_failed = false;
   bool keep_segments = false;
-  bool strict = false;
 };
 
 /// Whether the CPUs of all ranks multiply bf16 in hardware; emulated bf16 is a hundred times slower.

@@ -55,6 +55,7 @@ struct PublishContext {
   std::uint64_t rows = 0;                  ///< items with a result: the rows of every table
   std::vector<std::uint64_t> failed_rows;  ///< sorted item rows without a result; not in any table
   std::vector<io::JournalEntry> journal;
+  std::function<void(const std::string&)> step;       ///< tells the watchdog that publishing goes on
   std::function<std::string()> next_id;               ///< rank 0: ids of the published rows, in order
   std::map<std::string, io::H5Attribute> attributes;  ///< those that every result file carries
   std::map<std::string, std::string>& facts;          ///< counts for summary and manifest
@@ -75,7 +76,7 @@ class ItemPhase {
   virtual ~ItemPhase() = default;
   /// What the results depend on besides keys and input: digests of model files. Rank 0.
   virtual io::Identity identity() const { return {}; }
-  /// Text to payload. Called on every rank, from several threads.
+  /// Text to payload. Called on every rank; safe from several threads.
   virtual void prepare(std::string_view text, PreparedItem& out) const = 0;
   virtual plan::CutConfig cut() const = 0;
   virtual Footprint footprint() const { return {}; }

@@ -13,9 +13,10 @@ namespace {
 
 // Paths in resolved.yaml are as the user typed them: relative to where the job was started.
 std::string from_start_folder(const std::string& path, const std::string& start_folder) {
-  if (path.empty() || path.front() == '/' || std::filesystem::exists(path)) return path;
+  if (path.empty() || path.front() == '/' || start_folder.empty()) return path;
   const auto there = std::filesystem::path(start_folder) / path;
-  return std::filesystem::exists(there) ? there.string() : path;
+  const bool is_glob = path.find_first_of("*?[") != std::string::npos;
+  return is_glob || std::filesystem::exists(there) ? there.string() : path;
 }
 
 std::string yaml_list(const std::vector<std::string>& values) {

@@ -13,8 +13,8 @@
 #include "muster/models/text_encoder.h"
 #include "muster/text/lower_case.h"
 #include "muster/text/tokenizer.h"
-#include "phases/text_model/model_choice.h"
 #include "phases/runner/publish_rows.h"
+#include "phases/text_model/model_choice.h"
 
 namespace muster::phases {
 namespace {

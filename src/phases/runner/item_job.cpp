@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
-#include <limits>
+#include <filesystem>
 
 #include "muster/core/clock.h"
 #include "muster/core/fault.h"
@@ -17,6 +17,12 @@
 #include "phases/version.h"
 
 namespace muster::phases {
+namespace {
+
+constexpr std::uint64_t kRowsAStep = 65536;   // how often a pass over the input tells the watchdog
+constexpr double kLongestCommit = 24 * 3600;  // seconds; `none` would never save anything
+
+}  // namespace
 
 core::ExitCode run_item_job(comm::Session& session, const JobRequest& request) {
   ItemJob job(session, request);
@@ -86,14 +92,19 @@ void ItemJob::create_phase() {
 }
 
 void ItemJob::open_directory() {
-  run_ = std::make_unique<io::RunDirectory>(
-      io::RunDirectoryConfig{.path = config_.string("output.dir"),
-                             .command = request_.command,
-                             .fresh = request_.fresh,
-                             .keep_segments = request_.keep_segments,
-                             .reopen = request_.retry_failed,
-                             .commit_seconds = config_.duration("run.commit_interval")},
+  auto run = std::make_unique<io::RunDirectory>(
+      io::RunDirectoryConfig{
+          .path = config_.string("output.dir"),
+          .command = request_.command,
+          .fresh = request_.fresh,
+          .keep_segments = request_.keep_segments,
+          .reopen = request_.retry_failed,
+          .commit_seconds = std::min(config_.duration("run.commit_interval"), kLongestCommit)},
       world_);
+  {
+    const std::lock_guard lock(signal_mutex_);
+    run_ = std::move(run);
+  }
   comm::collectively(world_, [&] {
     core::make_directories(run_->file("logs"));
     core::log::open_file(run_->file(fmt::format("logs/rank_{:05d}.log", world_.rank())));
@@ -112,7 +123,7 @@ void ItemJob::survey() {
                          [&](const formats::Reject& reject, const std::vector<std::string>& files) {
                            rejects_ += formats::reject_json_line(reject, files);
                          });
-  if (survey_.rejected > 0 && request_.strict) {
+  if (survey_.rejected > 0 && config_.boolean("run.strict")) {
     throw core::DataError(fmt::format("{} of {} rows are bad, and --strict does nothing then; the first: {}",
                                       survey_.rejected, survey_.rows + survey_.rejected,
                                       rejects_.substr(0, rejects_.find('\n'))));
@@ -137,7 +148,9 @@ io::Opened ItemJob::open_run() {
   const auto opened = run_->open(identity_, world_);
   comm::collectively(world_, [&] {
     if (!is_root() || opened == io::Opened::kFinished) return;
-    core::publish_text(run_->file("resolved.yaml"), config_.to_yaml());
+    // A finished result that is worked on again keeps the config that its manifest lists until the new one is
+    // there.
+    if (!std::filesystem::exists(run_->file("manifest.json"))) write_resolved();
     write_rejects();
     status_ = row_status(*run_, run_->journal(), survey_.rows);
     if (request_.retry_failed)
@@ -151,6 +164,10 @@ io::Opened ItemJob::open_run() {
   });
   done_before_ = world_.broadcast_value(done_before_);
   return opened;
+}
+
+void ItemJob::write_resolved() const {
+  core::publish_text(run_->file("resolved.yaml"), config_.to_yaml());
 }
 
 // Only once the directory is known to be this job's: a refused start leaves an earlier result as it is.
@@ -184,19 +201,23 @@ void ItemJob::watch() {
   comm::WatchdogConfig config{.board_path = run_->run_file("beats"),
                               .hang_seconds = config_.duration("run.hang_timeout"),
                               .stop_path = run_->run_file("stop"),
-                              .on_stop = [this] { queue_.stop(); },
+                              .on_stop = [this] { request_stop("another rank was asked to stop"); },
                               .on_hang = [] {},
                               .cause_path = run_->run_file("cause")};
-  watchdog_ = std::make_unique<comm::Watchdog>(session_.place(), std::move(config));
+  auto watchdog = std::make_unique<comm::Watchdog>(session_.place(), std::move(config));
+  const std::lock_guard lock(signal_mutex_);
+  watchdog_ = std::move(watchdog);
   watchdog_->set_phase(request_.phase.name);
 }
 
 ItemJob::Outcome ItemJob::compute() {
-  const double begin = core::monotonic_seconds();
   Activity activity(*watchdog_);
   activity.main_steps("loading the model");
-  phase_->load();
-  core::log::debug("model loaded in {:.2f} s", core::monotonic_seconds() - begin);
+  {
+    const core::ScopedTimer timer(&load_seconds_);
+    phase_->load();
+  }
+  const double begin = core::monotonic_seconds();
 
   std::unique_ptr<AcceptedItems> items;
   if (is_root()) items = std::make_unique<AcceptedItems>(input_of(config_), survey_);
@@ -208,7 +229,6 @@ ItemJob::Outcome ItemJob::compute() {
                             .next_item =
                                 [&](formats::Item& item) {
                                   while (items->next(item)) {
-                                    if (item.row >= status_.size()) break;
                                     if (status_[item.row] == RowStatus::kOpen) return true;
                                   }
                                   return false;
@@ -222,7 +242,7 @@ ItemJob::Outcome ItemJob::compute() {
                                           .total = survey_.rows,
                                           .done_before = done_before_,
                                           .planned = &planned,
-                                          .max_seconds = config_.duration("run.max_time"),
+                                          .max_seconds = config_.duration("run.max_time") - (begin - start_),
                                           .on_time_up = [this] { request_stop("run.max_time is reached"); }});
   }
   bool stopped = false;
@@ -232,16 +252,21 @@ ItemJob::Outcome ItemJob::compute() {
         {*phase_, *run_, activity, queue_},
         {.workers = workers_,
          .on_truncate = config_.string("run.on_truncate") == "fail" ? OnTruncate::kFail : OnTruncate::kWarn,
+         .had_success = done_before_ > 0 || request_.retry_failed,
          .on_fatal = [this](const std::exception& error) { die(error); }});
-    while (feeder.next(queue_.stopped() ? WindowFeeder::Want::kStop : WindowFeeder::Want::kMore, queue_)) {
+    try {
+      while (feeder.next(queue_.stopped() ? WindowFeeder::Want::kStop : WindowFeeder::Want::kMore, queue_)) {
+      }
+      queue_.close();
+      pool.join();
+      totals_ = pool.totals();
+      stopped = queue_.stopped();
+      run_->flush();
+      activity.main_waits("the other ranks");
+      world_.barrier();  // the work service of rank 0 must outlive every request
+    } catch (const std::exception& error) {
+      die(error);  // before the destructors, which would wait for ranks that wait for this one
     }
-    queue_.close();
-    pool.join();
-    totals_ = pool.totals();
-    stopped = queue_.stopped();
-    run_->flush();
-    activity.main_waits("the other ranks");
-    world_.barrier();  // the work service of rank 0 must outlive every request
   }
   progress.reset();
   if (is_root()) core::publish_text(run_->run_file("plan.jsonl"), plan);
@@ -252,7 +277,8 @@ ItemJob::Outcome ItemJob::compute() {
 
 void ItemJob::publish() {
   const double begin = core::monotonic_seconds();
-  watchdog_->step("publishing");
+  is_root() ? watchdog_->step("creating the result file")
+            : watchdog_->waiting("rank 0, which creates the result file");
   core::fault_point("publish.begin");
   const auto journal = run_->journal();
   status_ = row_status(*run_, journal, survey_.rows);
@@ -268,11 +294,13 @@ void ItemJob::publish() {
                          .rows = survey_.rows - failed_rows_.size(),
                          .failed_rows = failed_rows_,
                          .journal = journal,
+                         .step = [&](const std::string& what) { watchdog_->step(what); },
                          .next_id =
                              [&] {
                                do {
-                                 if (!items->next(item))
-                                   throw core::DataError("the input changed while the job ran");
+                                 core::internal_check(items->next(item), "there are fewer items than rows");
+                                 if (item.row % kRowsAStep == 0)
+                                   watchdog_->step(fmt::format("id {}", item.row));
                                } while (status_[item.row] == RowStatus::kFailed);
                                return item.id;
                              },
@@ -290,18 +318,15 @@ void ItemJob::publish() {
 void ItemJob::request_stop(const std::string& reason) {
   if (queue_.stopped()) return;
   queue_.stop();
-  if (!run_) return;
-  // The file tells the other ranks: a signal may have reached this one only.
-  try {
-    if (comm::claim_once(run_->run_file("stop"))) {
-      core::log::info("{}: stopping after the batch in hand; run the same command again to go on", reason);
-    }
-  } catch (const std::exception& error) {
-    core::log::warning("cannot tell the other ranks to stop: {}", error.what());
+  if (is_root()) {
+    core::log::info("{}: stopping after the batch in hand; run the same command again to go on", reason);
   }
+  // The file tells the other ranks: a signal may have reached this one only.
+  if (run_) comm::claim_once(run_->run_file("stop"));
 }
 
 void ItemJob::handle_signal(int signal) {
+  const std::lock_guard lock(signal_mutex_);
   if (signal == SIGUSR1 || signal == SIGUSR2) {
     request_stop(fmt::format("signal {}", signal == SIGUSR1 ? "USR1" : "USR2"));
     return;

@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@ class ItemJob {
   io::Opened open_run();
   core::ExitCode report_finished();
   core::ExitCode dry_run();
+  void write_resolved() const;
   void write_rejects();
   void check_disk(const std::string& directory);
   void check_output_place() const;
@@ -63,6 +65,8 @@ class ItemJob {
   double start_;
   std::string start_utc_;
   std::unique_ptr<ItemPhase> phase_;
+  std::mutex
+      signal_mutex_;  ///< held while the signal thread looks at run_ and watchdog_, and while they change
   std::unique_ptr<io::RunDirectory> run_;
   Survey survey_;
   std::string rejects_;  ///< lines of rejects.jsonl
@@ -71,6 +75,7 @@ class ItemJob {
   std::uint64_t done_before_ = 0;
   BatchQueue queue_;
   PoolTotals totals_;
+  double load_seconds_ = 0;
   double compute_seconds_ = 0;
   double publish_seconds_ = 0;
   std::vector<std::string> files_;

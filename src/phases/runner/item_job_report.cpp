@@ -29,7 +29,9 @@ core::ExitCode ItemJob::dry_run() {
       check_output_place();
       survey();
       check_disk(config_.string("output.dir"));
-      const auto plan = plan_report(request_.phase, config_, *phase_, input_of(config_), world_.size());
+      auto planned = config_;
+      planned.resolve("run.workers", std::to_string(workers_));
+      const auto plan = plan_report(request_.phase, planned, *phase_, input_of(config_), world_.size());
       const double memory = static_cast<double>(device::memory_info(device::Device{}).total_bytes);
       if (device_.kind == device::Kind::kCpu && plan.rank_bytes * session_.place().local_size > memory) {
         throw core::ResourceError(fmt::format(
@@ -58,7 +60,8 @@ void ItemJob::check_output_place() const {
 
 core::ExitCode ItemJob::report_finished() {
   int code = 0;
-  if (is_root()) {
+  comm::collectively(world_, [&] {
+    if (!is_root()) return;
     const auto manifest = io::read_manifest(run_->path());
     core::internal_check(manifest.has_value(), "a finished job has a manifest");
     code = std::stoi(fact(manifest->facts, "exit_code"));
@@ -67,7 +70,7 @@ core::ExitCode ItemJob::report_finished() {
         run_->path(), fact(manifest->facts, "finished_utc"), fact(manifest->facts, "rows"),
         request_.phase.item, fact(manifest->facts, "truncated"), fact(manifest->facts, "rejected"),
         fact(manifest->facts, "failed"));
-  }
+  });
   code = world_.broadcast_value<std::int32_t>(code);
   core::log::close_file();
   if (is_root() && code == 0) run_->remove_run_files();
@@ -89,14 +92,20 @@ core::ExitCode ItemJob::finish(Outcome outcome) {
   items_done_ = world_.all_reduce_value(totals_.items, comm::Op::kSum);
   length_done_ = world_.all_reduce_value(totals_.length, comm::Op::kSum);
   write_metrics();
+  watchdog_->waiting("rank 0, which writes the manifest");
   if (is_root() && outcome == Outcome::kComplete) {
+    watchdog_->step("listing failures");
     write_failures();
+    watchdog_->step("hashing the results");
     write_final_manifest(code);
   }
   if (is_root()) summarize(code);
   watchdog_->idle();
   world_.barrier();
-  watchdog_.reset();
+  {
+    const std::lock_guard lock(signal_mutex_);
+    watchdog_.reset();
+  }
   if (code == core::ExitCode::kDone) {
     core::log::close_file();
     if (is_root()) run_->remove_run_files();
@@ -138,6 +147,7 @@ std::string ItemJob::metric(const std::string& name, double value, const std::st
 
 void ItemJob::write_metrics() {
   std::string mine = metric("busy", totals_.busy_seconds, "s");
+  mine += metric("load", load_seconds_, "s");
   mine += metric("compute", compute_seconds_, "s");
   mine += metric("publish", publish_seconds_, "s");
   mine += metric("journal", run_->commit_seconds_spent(), "s");
@@ -164,6 +174,7 @@ void ItemJob::write_final_manifest(core::ExitCode code) {
   facts_["working_directory"] = std::filesystem::current_path().string();
   facts_["started_utc"] = start_utc_;
   facts_["finished_utc"] = core::utc_now();
+  write_resolved();
   auto files = files_;
   files.push_back("resolved.yaml");
   if (survey_.rejected > 0) files.push_back("rejects.jsonl");

@@ -63,6 +63,7 @@ void publish_rows(const PublishContext& context, const std::string& path, const 
     std::vector<std::vector<std::byte>> buffers(columns.size());
     for (std::uint64_t begin = first; begin < last; begin += block) {
       const std::uint64_t rows = std::min(block, last - begin);
+      context.step(fmt::format("writing rows from {}", begin));
       for (std::size_t c = 0; c < columns.size(); ++c) buffers[c].resize(rows * row_bytes[c]);
       for (std::uint64_t row = 0; row < rows; ++row) {
         const auto& location = locations[begin - first + row];

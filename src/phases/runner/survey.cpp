@@ -9,11 +9,16 @@
 #include <unordered_set>
 
 #include "muster/core/digest.h"
+#include "muster/core/error.h"
 #include "muster/core/strings.h"
 #include "muster/io/hdf5_results.h"
 
 namespace muster::phases {
 namespace {
+
+constexpr const char* kChanged =
+    "the input changed while the job ran; run the same command again, which checks it against the finished "
+    "part";
 
 struct Seen {
   std::uint64_t hash;
@@ -108,28 +113,35 @@ Survey survey_input(const formats::InputConfig& config, const RejectSink& reject
 }
 
 AcceptedItems::AcceptedItems(const formats::InputConfig& config, const Survey& survey)
-    : source_(io::open_items(config)), duplicates_(survey.duplicates) {}
+    : source_(io::open_items(config)), survey_(survey) {}
 AcceptedItems::~AcceptedItems() = default;
 
 bool AcceptedItems::next(formats::Item& item) {
-  for (;;) {
+  while (!ended_) {
     switch (source_->next(item, reject_)) {
       case formats::RowKind::kEnd:
+        ended_ = true;
+        if (row_ != survey_.rows || digest_.finish_hex() != survey_.digest) throw core::DataError(kChanged);
         return false;
       case formats::RowKind::kReject:
         continue;
       case formats::RowKind::kItem:
         break;
     }
-    const bool is_duplicate = next_duplicate_ < duplicates_.size() && duplicates_[next_duplicate_] == place_;
+    const bool is_duplicate =
+        next_duplicate_ < survey_.duplicates.size() && survey_.duplicates[next_duplicate_] == place_;
     ++place_;
+    digest_part(digest_, item.id);
+    digest_part(digest_, item.text);
     if (is_duplicate) {
       ++next_duplicate_;
       continue;
     }
+    if (row_ == survey_.rows) throw core::DataError(kChanged);
     item.row = row_++;
     return true;
   }
+  return false;
 }
 
 formats::InputConfig input_of(const config::Config& config) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "muster/config/schema.h"
+#include "muster/core/digest.h"
 #include "muster/formats/item_source.h"
 
 namespace muster::phases {
@@ -28,7 +29,8 @@ using RejectSink = std::function<void(const formats::Reject&, const std::vector<
 /// ones are rejected with both line numbers). Memory: 16 bytes an item while it runs.
 Survey survey_input(const formats::InputConfig& config, const RejectSink& reject);
 
-/// The accepted items in order, duplicates left out, rows numbered as in every result.
+/// The accepted items in order, duplicates left out, rows numbered as in every result. DataError, at the
+/// latest at the end, when they are not those of the survey: the input changed.
 class AcceptedItems {
  public:
   AcceptedItems(const formats::InputConfig& config, const Survey& survey);
@@ -38,8 +40,10 @@ class AcceptedItems {
 
  private:
   std::unique_ptr<formats::ItemSource> source_;
-  const std::vector<std::uint64_t>& duplicates_;
+  const Survey& survey_;
+  core::Sha256 digest_;
   std::size_t next_duplicate_ = 0;
+  bool ended_ = false;
   std::uint64_t place_ = 0;
   std::uint64_t row_ = 0;
   formats::Reject reject_;

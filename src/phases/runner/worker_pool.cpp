@@ -25,7 +25,8 @@ formats::Record failure(std::uint64_t row, std::string_view reason) {
 
 }  // namespace
 
-WorkerPool::WorkerPool(Surroundings around, Config config) : around_(around), config_(std::move(config)) {
+WorkerPool::WorkerPool(Surroundings around, Config config)
+    : around_(around), config_(std::move(config)), any_success_(config_.had_success) {
   for (int i = 0; i < config_.workers; ++i) threads_.emplace_back([this] { work(); });
 }
 
@@ -60,7 +61,7 @@ void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
   std::vector<formats::Record> records;
   records.reserve(batch.items.size());
   double busy = 0;
-  std::uint64_t length = 0;
+  std::uint64_t length = 0, refused = 0;
   {
     const core::ScopedTimer timer(&busy);
     std::vector<ItemView> items;
@@ -73,6 +74,7 @@ void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
         items.push_back(item);
       }
     }
+    refused = records.size();
     if (!items.empty()) run_items(worker, items, records);
   }
   core::internal_check(records.size() == batch.items.size(), "a worker must return one record an item");
@@ -85,12 +87,15 @@ void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
     totals_.batches += 1;
     totals_.failed += failed;
     totals_.busy_seconds += busy;
+    // Items that were not tried say nothing about the others.
     if (failed < records.size()) any_success_ = true;
-    if (!any_success_ && totals_.failed >= kHopeless) {
-      throw core::DataError(fmt::format(
-          "the first {} items all failed, so the job is given up; the last one: {}", totals_.failed,
-          std::string_view(reinterpret_cast<const char*>(records.back().payload.data()),
-                           records.back().payload.size())));
+    if (!any_success_) failed_without_success_ += failed - refused;
+    if (failed_without_success_ >= kHopeless && !any_success_) {
+      throw core::DataError(
+          fmt::format("all {} items that were tried failed, so the job is given up; the last one: {}",
+                      failed_without_success_,
+                      std::string_view(reinterpret_cast<const char*>(records.back().payload.data()),
+                                       records.back().payload.size())));
     }
   }
   core::fault_point("worker.after_batch");

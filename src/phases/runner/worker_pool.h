@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -39,6 +38,8 @@ class WorkerPool {
   struct Config {
     int workers = 1;
     OnTruncate on_truncate = OnTruncate::kWarn;
+    /// Items of this job have succeeded before, so one that fails now is not a sign that all will.
+    bool had_success = false;
     /// Called by the thread that met an error which ends the job; must not return.
     std::function<void(const std::exception&)> on_fatal;
   };
@@ -61,7 +62,8 @@ class WorkerPool {
   Config config_;
   mutable std::mutex mutex_;
   PoolTotals totals_;
-  std::atomic<bool> any_success_{false};
+  bool any_success_;
+  std::uint64_t failed_without_success_ = 0;
   std::vector<std::thread> threads_;
 };
 

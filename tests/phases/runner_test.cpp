@@ -169,6 +169,29 @@ TEST(Runner, AnotherInputIsRefused) {
   EXPECT_TRUE(outcome.contains("--fresh")) << outcome.output;
 }
 
+TEST(Runner, ARefusedStartLeavesTheFinishedResultAsItIs) {
+  const Scratch scratch;
+  write_text(scratch / "in.tsv", lines(5) + "broken row\n");
+  ASSERT_EQ(run(toy(scratch)).exit_code, 4);
+  const auto rejects = read_text(scratch / "out/rejects.jsonl"),
+             resolved = read_text(scratch / "out/resolved.yaml");
+  write_text(scratch / "in.tsv", lines(6));
+  ASSERT_EQ(run(toy(scratch)).exit_code, 5);
+  EXPECT_EQ(read_text(scratch / "out/rejects.jsonl"), rejects);
+  EXPECT_EQ(read_text(scratch / "out/resolved.yaml"), resolved);
+}
+
+// Rank 0 serves the others from a thread that its unwinding must not wait for.
+TEST(Runner, AThrowingRankZeroEndsADynamicJobAtOnce) {
+  const Scratch scratch;
+  write_text(scratch / "in.tsv", lines(100));
+  const auto outcome =
+      Job(mpirun(3) + toy(scratch, {"--schedule", "dynamic"}), {{"MUSTER_FAULT", "window.scatter:0:1:throw"}})
+          .wait(20);
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.output;
+  EXPECT_TRUE(outcome.contains("planted fault at window.scatter")) << outcome.output;
+}
+
 TEST(Runner, LimitTakesTheFirstItems) {
   const Scratch scratch;
   write_text(scratch / "in.tsv", lines(50));

@@ -181,6 +181,18 @@ TEST(LongTexts, AreCountedMarkedAndInTheSummary) {
   EXPECT_EQ(count_of(read_text(scratch / "strict/failures.jsonl"), "longer than the model takes"), 2);
 }
 
+// Refused texts are not tried, so a hundred of them ahead of all others say nothing about the job.
+TEST(LongTexts, ManyRefusedOnesDoNotEndTheJob) {
+  const Scratch scratch;
+  std::string words, lines = "short\ta short one\n";
+  for (int i = 0; i < 100; ++i) words += "word ";
+  for (int i = 0; i < 100; ++i) lines += fmt::format("long{}\t{}\n", i, words);
+  write_text(scratch / "in.tsv", lines);
+  const auto outcome = run(encode(scratch, {"--on-truncate", "fail"}));
+  EXPECT_EQ(outcome.exit_code, 4) << outcome.output;
+  EXPECT_EQ(read_embeddings(scratch / "out").ids, std::vector<std::string>{"short"});
+}
+
 TEST(BadRows, AreListedAndTheRestIsDone) {
   const Scratch scratch;
   write_text(scratch / "in.tsv",

@@ -69,7 +69,7 @@ class ToyPhase : public ItemPhase {
 
 int main(int argc, char** argv) {
   using namespace muster;
-  phases::PhaseInfo toy{.name = "toy", .summary = "texts -> checksums", .item = "texts", .unit = "bytes", .schema = config::common_schema()};
+  phases::PhaseInfo toy{.name = "toy", .item = "texts", .unit = "bytes", .schema = config::common_schema()};
   toy.schema.add({.name = "toy.milliseconds", .type = config::KeyType::kFloat, .default_value = "0", .doc = "pause an item", .flags = {"--milliseconds"}});
   toy.create = [](const phases::PhaseContext& context) { return std::make_unique<phases::ToyPhase>(context); };
   return app::run_program(argc, argv, {toy});

@@ -48,6 +48,9 @@ class ItemWorker {
   virtual void release_memory() {}
 };
 
+/// The record of an item without a result, with the reason that failures.jsonl gives.
+formats::Record failure_record(std::uint64_t row, std::string_view reason);
+
 /// What a phase gets to publish from: the records of all ranks and starts.
 struct PublishContext {
   io::RunDirectory& run;
@@ -104,12 +107,10 @@ struct PhaseContext {
 
 /// A phase as commands see it. One line in registry.cpp makes it known.
 struct PhaseInfo {
-  std::string name;     ///< the command: "encode"
-  std::string summary;  ///< "documents -> embeddings.h5"
-  std::string item;     ///< plural, for figures: "documents"
-  std::string unit;     ///< of an item's length: "tokens"
+  std::string name;  ///< the command: "encode"
+  std::string item;  ///< plural, for figures: "documents"
+  std::string unit;  ///< of an item's length: "tokens"
   config::Schema schema;
-  std::vector<std::string> examples;
   std::function<std::unique_ptr<ItemPhase>(const PhaseContext&)> create;
 };
 

@@ -73,14 +73,10 @@ class EncodeWorker : public ItemWorker {
   }
 
   formats::Record record(const ItemView& item, std::span<const float> vector) const {
-    formats::Record record{.item = item.row, .kind = formats::RecordKind::kResult, .payload = {}};
     if (!std::all_of(vector.begin(), vector.end(), [](float x) { return std::isfinite(x); })) {
-      const std::string reason = "the embedding has a value that is not finite (NaN or infinity)";
-      const auto bytes = std::as_bytes(std::span(reason));
-      record.kind = formats::RecordKind::kFailure;
-      record.payload.assign(bytes.begin(), bytes.end());
-      return record;
+      return failure_record(item.row, "the embedding has a value that is not finite (NaN or infinity)");
     }
+    formats::Record record{.item = item.row, .kind = formats::RecordKind::kResult, .payload = {}};
     const auto tokens = static_cast<std::int32_t>(item.length);
     record.payload.resize(layout_.bytes());
     std::byte* out = record.payload.data();
@@ -253,13 +249,10 @@ class EncodePhase : public ItemPhase {
 PhaseInfo encode_phase() {
   PhaseInfo info;
   info.name = "encode";
-  info.summary = "documents -> embeddings.h5";
   info.item = "documents";
   info.unit = "tokens";
   info.schema = config::common_schema();
   info.schema.add(encoder_schema());
-  info.examples = {"mpirun -n 4 muster encode -m models/all-MiniLM-L6-v2 -i docs.tsv -o out/encode",
-                   "muster encode configs/encode/minilm.yaml -i docs.jsonl.gz -o out/encode -n 2"};
   info.create = [](const PhaseContext& context) { return std::make_unique<EncodePhase>(context); };
   return info;
 }

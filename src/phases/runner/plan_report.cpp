@@ -6,37 +6,14 @@
 #include <algorithm>
 
 #include "muster/core/clock.h"
+#include "phases/runner/schedule.h"
 #include "phases/runner/survey.h"
-#include "phases/runner/window_feeder.h"
 
 namespace muster::phases {
 namespace {
 
 // LibTorch, MPI and the program itself, before a model is loaded.
 constexpr double kBaseBytes = 250e6;
-
-// Adds one window to the loads of the simulated ranks; returns its number of batches.
-std::size_t deal_window(const std::vector<std::uint32_t>& lengths, Schedule schedule,
-                        const plan::CutConfig& cut, std::vector<double>& loads) {
-  if (schedule == Schedule::kCeil) {
-    std::size_t batches = 0;
-    const auto blocks =
-        plan::deal_ceil(static_cast<std::uint32_t>(lengths.size()), static_cast<int>(loads.size()));
-    for (std::size_t rank = 0; rank < blocks.size(); ++rank) {
-      const auto mine = plan::cut_in_order(lengths, blocks[rank].first, blocks[rank].count, cut);
-      for (const auto& batch : mine) loads[rank] += batch.cost;
-      batches += mine.size();
-    }
-    return batches;
-  }
-  const auto batches = plan::cut_window(lengths, cut);
-  if (schedule == Schedule::kDynamic) {
-    plan::simulate_dynamic(batches, loads);
-  } else {
-    plan::deal_balanced(batches, loads);
-  }
-  return batches.size();
-}
 
 }  // namespace
 
@@ -53,7 +30,7 @@ PlanReport plan_report(const PhaseInfo& info, const config::Config& config, cons
   std::uint32_t longest = 0;
   double flops = 0;
   const auto flush = [&] {
-    report.batches += deal_window(lengths, schedule, cut, loads);
+    report.batches += deal_window(lengths, schedule, cut, loads).batches.size();
     lengths.clear();
   };
   AcceptedItems items(input, survey);

@@ -19,13 +19,6 @@ constexpr std::size_t kWindowBytes = std::size_t{256} << 20;
 
 }  // namespace
 
-Schedule schedule_from_name(const std::string& name) {
-  if (name == "balanced") return Schedule::kBalanced;
-  if (name == "ceil") return Schedule::kCeil;
-  if (name == "dynamic") return Schedule::kDynamic;
-  throw core::ConfigError(fmt::format("run.schedule '{}' is not one of balanced, ceil, dynamic", name));
-}
-
 WindowFeeder::WindowFeeder(const ItemPhase& phase, Channels channels, Activity& activity, Config config)
     : phase_(phase),
       communicator_(std::move(channels.feed)),
@@ -119,48 +112,31 @@ std::vector<std::string> WindowFeeder::deal(const std::vector<std::string>& prep
       lengths.push_back(item.length);
     }
   }
-  const auto per_rank = schedule_batches(lengths);
+  const auto window = deal_window(lengths, config_.schedule, cut_, loads_);
+  note_plan(lengths, window.batches);
+  const bool dynamic = config_.schedule == Schedule::kDynamic;
+  std::vector<double> one_queue(1, 0.0);  // the work service hands out from one queue, dearest first
+  const auto queues = dynamic ? plan::deal_balanced(window.batches, one_queue) : window.deal;
   std::vector<std::string> shares(static_cast<std::size_t>(communicator_.size()));
   const std::lock_guard lock(pool_mutex_);
-  for (std::size_t rank = 0; rank < per_rank.size(); ++rank) {
-    for (const auto& batch : per_rank[rank]) {
+  for (std::size_t rank = 0; rank < queues.size(); ++rank) {
+    for (const auto batch : queues[rank]) {
       std::string packed;
-      for (const auto index : batch.items) pack_item(packed, items[index]);
-      std::string& target = config_.schedule == Schedule::kDynamic ? pool_.emplace_back() : shares[rank];
-      pack_batch(target, batch_number_++, packed);
+      for (const auto index : window.batches[batch].items) pack_item(packed, items[index]);
+      pack_batch(dynamic ? pool_.emplace_back() : shares[rank], batch_number_++, packed);
     }
   }
   return shares;
 }
 
-std::vector<std::vector<plan::MicroBatch>> WindowFeeder::schedule_batches(
-    const std::vector<std::uint32_t>& lengths) {
-  std::vector<std::vector<plan::MicroBatch>> per_rank(static_cast<std::size_t>(communicator_.size()));
-  std::vector<plan::MicroBatch> batches;
-  if (config_.schedule == Schedule::kCeil) {
-    const auto blocks = plan::deal_ceil(static_cast<std::uint32_t>(lengths.size()), communicator_.size());
-    for (std::size_t rank = 0; rank < blocks.size(); ++rank) {
-      per_rank[rank] = plan::cut_in_order(lengths, blocks[rank].first, blocks[rank].count, cut_);
-      for (const auto& batch : per_rank[rank]) loads_[rank] += batch.cost;
-      batches.insert(batches.end(), per_rank[rank].begin(), per_rank[rank].end());
-    }
-  } else {
-    batches = plan::cut_window(lengths, cut_);
-    const bool dynamic = config_.schedule == Schedule::kDynamic;
-    std::vector<double> one_queue(1, 0.0);
-    const auto dealt =
-        dynamic ? plan::deal_balanced(batches, one_queue) : plan::deal_balanced(batches, loads_);
-    for (std::size_t rank = 0; rank < dealt.size(); ++rank) {
-      for (const auto index : dealt[rank]) per_rank[rank].push_back(batches[index]);
-    }
-  }
+void WindowFeeder::note_plan(std::span<const std::uint32_t> lengths,
+                             std::span<const plan::MicroBatch> batches) {
   const auto length = std::accumulate(lengths.begin(), lengths.end(), std::uint64_t{0});
   config_.planned->items += lengths.size();
   config_.planned->length += length;
   config_.plan_line(fmt::format(
       R"({{"window":{},"items":{},"batches":{},"length":{},"digest":"{:016x}","balance":{:.4f}}})", window_,
       lengths.size(), batches.size(), length, plan::plan_digest(batches), plan::balance(loads_)));
-  return per_rank;
 }
 
 void WindowFeeder::fetch_dynamic(BatchQueue& queue) {

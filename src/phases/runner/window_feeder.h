@@ -15,12 +15,10 @@
 #include "phases/runner/activity.h"
 #include "phases/runner/batch_queue.h"
 #include "phases/runner/progress.h"
+#include "phases/runner/schedule.h"
 #include "phases/runner/survey.h"
 
 namespace muster::phases {
-
-enum class Schedule { kBalanced, kCeil, kDynamic };
-Schedule schedule_from_name(const std::string& name);
 
 /// Brings the input to the workers, window by window. Rank 0 reads a window of items; the texts are scattered
 /// by bytes; every rank prepares (tokenizes) its part; the prepared items come back; rank 0 cuts
@@ -55,7 +53,7 @@ class WindowFeeder {
   std::vector<std::string> read_window();
   std::string prepare(const std::string& texts) const;
   std::vector<std::string> deal(const std::vector<std::string>& prepared);
-  std::vector<std::vector<plan::MicroBatch>> schedule_batches(const std::vector<std::uint32_t>& lengths);
+  void note_plan(std::span<const std::uint32_t> lengths, std::span<const plan::MicroBatch> batches);
   void fetch_dynamic(BatchQueue& queue);
   std::optional<std::string> hand_out();
 

@@ -16,14 +16,14 @@ namespace {
 // So many items in a row without a single success mean that the job is wrong, not the items.
 constexpr std::uint64_t kHopeless = 64;
 
-formats::Record failure(std::uint64_t row, std::string_view reason) {
+}  // namespace
+
+formats::Record failure_record(std::uint64_t row, std::string_view reason) {
   formats::Record record{.item = row, .kind = formats::RecordKind::kFailure, .payload = {}};
   const auto bytes = std::as_bytes(std::span(reason.data(), reason.size()));
   record.payload.assign(bytes.begin(), bytes.end());
   return record;
 }
-
-}  // namespace
 
 WorkerPool::WorkerPool(Surroundings around, Config config)
     : around_(around), config_(std::move(config)), any_success_(config_.had_success) {
@@ -68,7 +68,7 @@ void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
     for (const auto& item : batch.items) {
       length += item.length;
       if (item.truncated && config_.on_truncate == OnTruncate::kFail) {
-        records.push_back(failure(
+        records.push_back(failure_record(
             item.row, fmt::format("the text is longer than the model takes; {} tokens fit", item.length)));
       } else {
         items.push_back(item);
@@ -154,7 +154,7 @@ void WorkerPool::halve_for_memory(ItemWorker& worker, std::span<const ItemView> 
 void WorkerPool::find_guilty(ItemWorker& worker, std::span<const ItemView> items, const std::string& reason,
                              std::vector<formats::Record>& records) {
   if (items.size() == 1) {
-    records.push_back(failure(items[0].row, reason));
+    records.push_back(failure_record(items[0].row, reason));
     return;
   }
   run_items(worker, items.first(items.size() / 2), records);

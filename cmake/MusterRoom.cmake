@@ -43,6 +43,20 @@ function(muster_room name)
   endif()
 endfunction()
 
+# muster_instruction_set(<room> <name> flags...): src/<room>/kernels/<name>/ is compiled for processors that the rest does not
+# ask for, and used where they are found at run time. No precompiled header: these files include no library's.
+function(muster_instruction_set room name)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${room}/kernels/${name}/*.cpp)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set_source_files_properties(${sources} PROPERTIES HEADER_FILE_ONLY TRUE)
+    return()
+  endif()
+  # A product and a sum are fused where the code says so, not where the compiler likes: all row counts round alike. GCC 12
+  # takes its own headers' undefined vectors for a mistake (GCC bug 105593).
+  set_source_files_properties(${sources} PROPERTIES SKIP_PRECOMPILE_HEADERS TRUE
+    COMPILE_OPTIONS "${ARGN};-ffp-contract=off;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
+endfunction()
+
 # The phases carry the version and the commit they were built from.
 function(muster_version)
   set(file ${PROJECT_BINARY_DIR}/version.cpp)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "muster/core/env.h"
 #include "muster/device/device.h"
 
 #if defined(__x86_64__)
@@ -50,14 +51,30 @@ bool has_amx_bf16() {
   return ::syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &supported) == 0 && (supported & kStates) == kStates;
 }
 
+// LibTorch's own switch for using less than the processor has ("avx2", "default"); what runs beside it
+// follows.
+bool may_use_avx512() {
+  const auto limit = core::env("ATEN_CPU_CAPABILITY");
+  return !limit || (*limit != "avx2" && *limit != "default");
+}
+
 }  // namespace
 
 bool cpu_has_bf16() {
-  static const bool answer = has_avx512_bf16() || has_amx_bf16();
+  static const bool answer = may_use_avx512() && (has_avx512_bf16() || has_amx_bf16());
+  return answer;
+}
+
+bool cpu_has_amx() {
+  static const bool answer = may_use_avx512() && has_amx_bf16();
   return answer;
 }
 #else
 bool cpu_has_bf16() {
+  return false;
+}
+
+bool cpu_has_amx() {
   return false;
 }
 #endif

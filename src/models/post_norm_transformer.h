@@ -26,10 +26,11 @@ class PostNormTransformer : public Transformer {
   at::Tensor forward(const TokenBatch& batch) const final;  // [rows, hidden]
 
  protected:
-  /// [1, heads, max_positions, max_positions], or undefined.
-  virtual at::Tensor attention_bias() const { return {}; }
+  /// For max_positions tokens; none unless an architecture has one.
+  virtual const nn::AttentionBias& attention_bias() const { return no_bias_; }
 
  private:
+  nn::AttentionBias no_bias_;
   nn::TokenEmbeddings embeddings_;
   nn::PostNormStack blocks_;
 };

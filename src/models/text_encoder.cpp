@@ -15,6 +15,7 @@
 #include "models/token_batch.h"
 #include "muster/core/error.h"
 #include "muster/nn/backend.h"
+#include "muster/nn/linear.h"
 #include "muster/nn/tiles.h"
 
 namespace muster::models {
@@ -25,6 +26,7 @@ c10::ScalarType scalar_type(ComputeType type) {
     case ComputeType::kFp32:
       return c10::ScalarType::Float;
     case ComputeType::kBf16:
+    case ComputeType::kInt8:  // what lies between the products
       return c10::ScalarType::BFloat16;
     case ComputeType::kFp16:
       return c10::ScalarType::Half;
@@ -60,8 +62,7 @@ class SentenceEncoder final : public TextEncoder {
     prepare_compute_thread();
     const c10::InferenceMode inference;
     try {
-      const TokenBatch batch =
-          make_token_batch(texts, folder_.transformer->facts().positions, target_.device);
+      const TokenBatch batch = make_token_batch(texts, folder_.transformer->facts().positions, target_);
       at::Tensor x = pool_texts(folder_.transformer->forward(batch), texts);
       for (const SentenceStep& step : folder_.steps) x = step.module->forward(x);
       std::copy_n(x.const_data_ptr<float>(), out.size(), out.begin());
@@ -129,9 +130,10 @@ class SentenceEncoder final : public TextEncoder {
 }  // namespace
 
 ComputeType compute_type_from_name(const std::string& name) {
-  for (const ComputeType type : {ComputeType::kFp32, ComputeType::kBf16, ComputeType::kFp16})
+  for (const ComputeType type :
+       {ComputeType::kFp32, ComputeType::kBf16, ComputeType::kFp16, ComputeType::kInt8})
     if (name == compute_type_name(type)) return type;
-  throw core::ConfigError(fmt::format("compute type '{}' is not known; known: fp32, bf16, fp16", name));
+  throw core::ConfigError(fmt::format("compute type '{}' is not known; known: fp32, bf16, fp16, int8", name));
 }
 
 std::string compute_type_name(ComputeType type) {
@@ -142,15 +144,32 @@ std::string compute_type_name(ComputeType type) {
       return "bf16";
     case ComputeType::kFp16:
       return "fp16";
+    case ComputeType::kInt8:
+      return "int8";
   }
   throw core::InternalError("unknown compute type");
 }
 
-std::unique_ptr<TextEncoder> load_text_encoder(const EncoderLoadConfig& config) {
-  if (config.compute_type == ComputeType::kFp16 && config.device.kind == device::Kind::kCpu)
+void check_hardware(const EncoderLoadConfig& config) {
+  const bool on_cpu = config.device.kind == device::Kind::kCpu;
+  if (config.compute_type == ComputeType::kFp16 && on_cpu)
     throw core::ConfigError("run.dtype is fp16, but a CPU has no fast fp16 arithmetic; use bf16 or fp32");
+  if (config.compute_type != ComputeType::kInt8) return;
+  if (!on_cpu)
+    throw core::ConfigError("run.dtype is int8, which only CPUs compute; use bf16 or fp16 on a GPU");
+  if (!nn::has_int8_linear())
+    throw core::ConfigError(
+        "run.dtype is int8, but this processor has no AVX512-VNNI and AVX512-BF16 (or ATEN_CPU_CAPABILITY "
+        "forbids them); "
+        "use fp32");
+}
+
+std::unique_ptr<TextEncoder> load_text_encoder(const EncoderLoadConfig& config) {
+  check_hardware(config);
   SentenceFolder folder = read_sentence_folder(config.folder, config.overrides);
-  const nn::ComputeTarget target{nn::torch_device(config.device), scalar_type(config.compute_type)};
+  const nn::ComputeTarget target{
+      nn::torch_device(config.device), scalar_type(config.compute_type),
+      config.compute_type == ComputeType::kInt8 ? nn::WeightType::kInt8 : nn::WeightType::kAsActivations};
   prepare_compute_thread();
   return std::make_unique<SentenceEncoder>(std::move(folder), target);
 }

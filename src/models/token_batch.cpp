@@ -43,8 +43,9 @@ void check_texts(const PackedTexts& texts, const TransformerFacts& facts) {
   core::internal_check(at == texts.ids.size(), "packed texts: lengths add up to fewer than there are ids");
 }
 
-TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule, c10::Device device) {
-  const std::int64_t rows = nn::padded_rows(static_cast<std::int64_t>(texts.ids.size()));
+TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule,
+                            const nn::ComputeTarget& target) {
+  const std::int64_t rows = nn::padded_rows(static_cast<std::int64_t>(texts.ids.size()), target);
   const at::Tensor ids = at::zeros({rows}, c10::ScalarType::Long);
   const at::Tensor positions = at::zeros({rows}, c10::ScalarType::Long);
   std::copy(texts.ids.begin(), texts.ids.end(), ids.mutable_data_ptr<std::int64_t>());
@@ -53,7 +54,7 @@ TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule, 
     write_positions(texts.ids.subspan(at, length), rule, positions.mutable_data_ptr<std::int64_t>() + at);
     at += length;
   }
-  return {ids.to(device), positions.to(device), nn::runs_of_equal_length(texts.lengths), {}};
+  return {ids.to(target.device), positions.to(target.device), nn::runs_of_equal_length(texts.lengths), {}};
 }
 
 }  // namespace muster::models

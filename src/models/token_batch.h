@@ -7,7 +7,8 @@ namespace muster::models {
 
 /// DataError when an id or a length is none that the transformer takes.
 void check_texts(const PackedTexts& texts, const TransformerFacts& facts);
-/// Ids and positions on the device, padded to whole tiles. The texts are checked.
-TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule, c10::Device device);
+/// Ids and positions on the device, as many rows as nn::padded_rows says. The texts are checked.
+TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule,
+                            const nn::ComputeTarget& target);
 
 }  // namespace muster::models

@@ -10,6 +10,8 @@
 #include "muster/core/error.h"
 #include "muster/core/log.h"
 #include "muster/nn/tiles.h"
+#include "nn/kernels/own_kernels.h"
+#include "nn/kernels/packed_weight.h"
 
 namespace muster::nn {
 namespace {
@@ -90,22 +92,63 @@ FusedName fused_name(Activation activation) {
   throw core::InternalError("unknown activation");
 }
 
+kernels::LinearActivation kernel_activation(Activation activation) {
+  switch (activation) {
+    case Activation::kIdentity:
+      return kernels::LinearActivation::kIdentity;
+    case Activation::kRelu:
+      return kernels::LinearActivation::kRelu;
+    case Activation::kGelu:
+      return kernels::LinearActivation::kGelu;
+    case Activation::kGeluTanh:
+      return kernels::LinearActivation::kGeluTanh;
+    case Activation::kSilu:
+      return kernels::LinearActivation::kSilu;
+    case Activation::kTanh:
+      return kernels::LinearActivation::kTanh;
+    case Activation::kSigmoid:
+      return kernels::LinearActivation::kSigmoid;
+  }
+  throw core::InternalError("unknown activation");
+}
+
+std::shared_ptr<const kernels::PackedWeight> pack(const at::Tensor& weight, const at::Tensor& bias,
+                                                  Activation activation, const ComputeTarget& target) {
+  if (!kernels::has_own_linear(target)) return nullptr;
+  const auto storage =
+      target.weights == WeightType::kInt8 ? kernels::WeightStorage::kInt8 : kernels::WeightStorage::kBf16;
+  return std::make_shared<const kernels::PackedWeight>(weight, bias, kernel_activation(activation), storage);
+}
+
 }  // namespace
 
 bool has_reordered_linear() {
   return can_reorder({});
 }
 
+bool has_int8_linear() {
+  return kernels::cpu_kernels() != nullptr;
+}
+
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
                            const ComputeTarget& target)
-    : activation_(activation), reordered_(can_reorder(target)) {
+    : packed_(pack(weight, bias, activation, target)), activation_(activation) {
+  if (packed_) return;
+  reordered_ = can_reorder(target);
   const at::Tensor plain =
       weight.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/!reordered_);
   weight_ = reordered_ ? operators()->reorder.call(plain.contiguous(), kTileRows) : plain;
   if (bias.defined()) bias_ = bias.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/true);
 }
 
+at::Tensor PackedLinear::multiply_packed(const at::Tensor& x, const at::Tensor& residual) const {
+  at::Tensor out = at::empty({x.size(0), packed_->out()}, x.options());
+  packed_->multiply(x, residual, out);
+  return out;
+}
+
 at::Tensor PackedLinear::forward(const at::Tensor& tile) const {
+  if (packed_) return multiply_packed(tile, {});
   core::internal_check(tile.size(0) == kTileRows, "a linear layer computes whole tiles");
   if (!reordered_) return activate(at::linear(tile, weight_, bias_), activation_);
   const auto [attribute, algorithm] = fused_name(activation_);
@@ -113,6 +156,7 @@ at::Tensor PackedLinear::forward(const at::Tensor& tile) const {
 }
 
 at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& residual) const {
+  if (packed_) return multiply_packed(tile, residual);
   core::internal_check(tile.size(0) == kTileRows && activation_ == Activation::kIdentity,
                        "a linear layer adds to whole tiles, without an activation");
   if (!reordered_) return at::linear(tile, weight_, bias_).add_(residual);
@@ -120,6 +164,7 @@ at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& r
 }
 
 void PackedLinear::forward_rows(const at::Tensor& x, at::Tensor& out) const {
+  if (packed_) return packed_->multiply(x, {}, out);
   for (std::int64_t row = 0; row < x.size(0); row += kTileRows)
     out.narrow(0, row, kTileRows).copy_(forward(x.narrow(0, row, kTileRows)));
 }

@@ -3,6 +3,9 @@
 
 #include <ATen/Functions.h>
 
+#include "nn/kernels/own_kernels.h"
+#include "nn/kernels/packed_weight.h"
+
 namespace muster::nn {
 namespace {
 
@@ -17,11 +20,22 @@ LayerNorm::LayerNorm(Extent width, double epsilon)
     : epsilon_(epsilon), weight_(add_parameter("weight", {width})), bias_(add_parameter("bias", {width})) {}
 
 void LayerNorm::on_prepare(const ComputeTarget& target) {
-  move_to(weight_, target);
-  move_to(bias_, target);
+  own_kernel_ = kernels::has_own_attention(target.device, target.dtype);
+  const ComputeTarget exact{target.device,
+                            c10::ScalarType::Float};  // our kernel takes fp32 weights for bf16 rows
+  move_to(weight_, own_kernel_ ? exact : target);
+  move_to(bias_, own_kernel_ ? exact : target);
 }
 
 at::Tensor LayerNorm::forward(const at::Tensor& x) const {
+  if (own_kernel_) {
+    at::Tensor out = at::empty_like(x);
+    kernels::cpu_kernels()->layer_norm(kernels::input_rows(x), x.size(-1),
+                                       {weight_.value.const_data_ptr<float>(),
+                                        bias_.value.const_data_ptr<float>(), static_cast<float>(epsilon_)},
+                                       kernels::output_rows(out));
+    return out;
+  }
   return at::layer_norm(x, {x.size(-1)}, weight_.value, bias_.value, epsilon_);
 }
 

@@ -3,6 +3,8 @@
 
 #include <ATen/Functions.h>
 
+#include <algorithm>
+
 #include "muster/nn/tiles.h"
 
 namespace muster::nn {
@@ -65,13 +67,14 @@ void PostNormBlock::on_prepare(const ComputeTarget& target) {
   output_weight = pad_heads(output_weight, 1, shape_, shape_.padded_width(target.dtype));
 }
 
-void PostNormBlock::forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const at::Tensor& bias,
+void PostNormBlock::forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const AttentionBias& bias,
                             BlockBuffers& buffers) const {
   qkv_.forward_rows(hidden, buffers.qkv);                    // [rows, 3 * heads * width]
   attend(buffers.qkv, runs, shape_, bias, buffers.context);  // [rows, heads * width]
   for (std::int64_t row = 0; row < hidden.size(0); row += kTileRows) {
-    at::Tensor tile = hidden.narrow(0, row, kTileRows);
-    tile.copy_(after_attention(buffers.context.narrow(0, row, kTileRows), tile));
+    const std::int64_t rows = std::min(kTileRows, hidden.size(0) - row);
+    at::Tensor tile = hidden.narrow(0, row, rows);
+    tile.copy_(after_attention(buffers.context.narrow(0, row, rows), tile));
   }
 }
 
@@ -90,7 +93,7 @@ PostNormStack::PostNormStack(const PostNormConfig& config) : config_(config) {
   }
 }
 
-void PostNormStack::forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const at::Tensor& bias,
+void PostNormStack::forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const AttentionBias& bias,
                             const Observer& observe) const {
   const HeadShape shape = config_.head_shape();
   const std::int64_t width = shape.heads * shape.padded_width(hidden.scalar_type());

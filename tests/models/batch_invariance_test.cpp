@@ -10,6 +10,7 @@
 
 #include "models/fixture.h"
 #include "muster/core/philox.h"
+#include "muster/nn/linear.h"
 
 namespace muster::models {
 namespace {
@@ -87,6 +88,13 @@ void expect_invariant(const TextEncoder& encoder, std::size_t count) {
   EXPECT_EQ(different(alone, second), 0u) << "beside another thread";
 }
 
+// int8 where this processor has it.
+std::vector<ComputeType> compute_types() {
+  std::vector<ComputeType> types{ComputeType::kFp32, ComputeType::kBf16};
+  if (nn::has_int8_linear()) types.push_back(ComputeType::kInt8);
+  return types;
+}
+
 class BatchInvariance : public testing::TestWithParam<Case> {};
 
 std::string case_name(const testing::TestParamInfo<Case>& info) {
@@ -102,7 +110,7 @@ TEST_P(BatchInvariance, SameBytesInAnyCompany) {
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchInvariance,
                          testing::Combine(testing::ValuesIn(fixture_names()),
-                                          testing::Values(ComputeType::kFp32, ComputeType::kBf16)),
+                                          testing::ValuesIn(compute_types())),
                          case_name);
 
 class BatchInvarianceReal : public testing::TestWithParam<Case> {};
@@ -116,7 +124,7 @@ TEST_P(BatchInvarianceReal, SameBytesInAnyCompany) {
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchInvarianceReal,
                          testing::Combine(testing::Values("all-MiniLM-L6-v2", "all-mpnet-base-v2"),
-                                          testing::Values(ComputeType::kFp32, ComputeType::kBf16)),
+                                          testing::ValuesIn(compute_types())),
                          case_name);
 
 }  // namespace

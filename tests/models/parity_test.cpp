@@ -9,6 +9,7 @@
 #include "models/token_batch.h"
 #include "models/weights.h"
 #include "muster/nn/backend.h"
+#include "muster/nn/linear.h"
 
 namespace muster::models {
 namespace {
@@ -56,8 +57,7 @@ TEST_P(ParityFixture, Layers) {
 
   const auto ids = expected.text(kTracedText);
   const auto length = static_cast<std::uint32_t>(ids.size());
-  TokenBatch batch =
-      make_token_batch({ids, {&length, 1}}, transformer.facts().positions, c10::DeviceType::CPU);
+  TokenBatch batch = make_token_batch({ids, {&length, 1}}, transformer.facts().positions, {});
   std::size_t compared = 0;
   bool wrong = false;
   batch.observe = [&](const std::string& name, const at::Tensor& value) {
@@ -100,6 +100,19 @@ TEST_P(ParityReal, Fp32AndBf16) {
   EXPECT_GE(cosine, 0.999);
   std::cout << GetParam() << ": fp32 differs by " << difference << " at most, bf16 cosine " << cosine
             << " at least\n";
+}
+
+TEST_P(ParityReal, Int8) {
+  const std::string folder = real_model_folder(GetParam());
+  if (folder.empty()) GTEST_SKIP() << GetParam() << " is not there, see above";
+  if (!nn::has_int8_linear()) GTEST_SKIP() << "this processor has no int8 product of ours";
+  const Expected expected = read_expected(fixture_root() / "real" / (GetParam() + ".safetensors"));
+  const auto int8 = load_text_encoder({folder, {}, ComputeType::kInt8, {}});
+  const double cosine =
+      smallest_cosine(embed(*int8, expected.packed()), expected.embeddings, expected.dimensions);
+  EXPECT_GE(cosine, 0.99);
+  EXPECT_LT(cosine, 0.99999) << "int8 was not used";
+  std::cout << GetParam() << ": int8 cosine " << cosine << " at least\n";
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ParityReal, testing::Values("all-MiniLM-L6-v2", "all-mpnet-base-v2"),

@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "muster/nn/linear.h"
 #include "system.h"
 
 namespace muster::test {
@@ -94,6 +95,15 @@ INSTANTIATE_TEST_SUITE_P(Fp32, EncodeInvariance,
                          ::testing::Combine(::testing::Values("fp32"), ::testing::ValuesIn(ways())), name_of);
 INSTANTIATE_TEST_SUITE_P(Bf16, EncodeInvariance,
                          ::testing::Combine(::testing::Values("bf16"), ::testing::ValuesIn(ways_for_bf16())),
+                         name_of);
+
+// The product quantizes row by row: no row knows of the others.
+std::vector<Way> ways_for_int8() {
+  return nn::has_int8_linear() ? ways_for_bf16() : std::vector<Way>{};
+}
+
+INSTANTIATE_TEST_SUITE_P(Int8, EncodeInvariance,
+                         ::testing::Combine(::testing::Values("int8"), ::testing::ValuesIn(ways_for_int8())),
                          name_of);
 
 TEST(EncodeInvariance, TheTwoTypesDoDiffer) {

@@ -16,7 +16,7 @@ enum class Pooling { kCls, kMean, kMax, kMeanSqrtLen, kWeightedMean, kLastToken 
 Pooling pooling_from_name(const std::string& name);
 std::string pooling_name(Pooling pooling);
 
-enum class ComputeType { kFp32, kBf16, kFp16 };
+enum class ComputeType { kFp32, kBf16, kFp16, kInt8 };
 ComputeType compute_type_from_name(const std::string& name);  ///< not "auto"
 std::string compute_type_name(ComputeType type);
 
@@ -82,6 +82,8 @@ class TextEncoder {
   virtual void release_memory() const = 0;
 };
 
+/// ConfigError when this machine cannot compute in the type, or only by emulating it.
+void check_hardware(const EncoderLoadConfig& config);
 /// Strict loading: lists every missing, unused and mis-shaped tensor in one DataError.
 std::unique_ptr<TextEncoder> load_text_encoder(const EncoderLoadConfig& config);
 /// Names in the registry, for messages and `info`.

@@ -2,15 +2,23 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <memory>
+#include <optional>
+
 #include "muster/nn/activation.h"
 #include "muster/nn/module.h"
 
 namespace muster::nn {
 
+namespace kernels {
+class PackedWeight;
+}
+
 /// A matrix product made ready for one device and type: y = activation(x W^T + b), one tile of kTileRows rows
-/// at a time. On the CPU the weight is reordered once into oneDNN's blocked layout, and bias, activation and
-/// residual are done while the product is in registers; where LibTorch lacks these operators it is
-/// at::linear, on the same tiles.
+/// at a time. On the CPU the weight is packed once, and bias, activation and residual are done while the
+/// product is in registers: by our own kernels for bf16 and int8 on AVX-512 (which take any row count), by
+/// oneDNN for fp32 and for bf16 on AMX; where LibTorch lacks its operators it is at::linear, on the same
+/// tiles.
 class PackedLinear {
  public:
   PackedLinear() = default;
@@ -25,7 +33,10 @@ class PackedLinear {
   void forward_rows(const at::Tensor& x, at::Tensor& out) const;
 
  private:
-  at::Tensor weight_;  // reordered when reordered_
+  at::Tensor multiply_packed(const at::Tensor& x, const at::Tensor& residual) const;
+
+  std::shared_ptr<const kernels::PackedWeight> packed_;  // instead of weight_ and bias_
+  at::Tensor weight_;                                    // reordered when reordered_
   std::optional<at::Tensor> bias_;
   Activation activation_ = Activation::kIdentity;
   bool reordered_ = false;
@@ -59,5 +70,7 @@ class Linear : public Module {
 
 /// True when the fast CPU path (reordered weights) is in this LibTorch.
 bool has_reordered_linear();
+/// True when this processor has our int8 product (AVX512-VNNI beside AVX512-BF16).
+bool has_int8_linear();
 
 }  // namespace muster::nn

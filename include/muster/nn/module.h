@@ -28,10 +28,17 @@ struct Parameter {
   std::string reason() const;  ///< "intermediate_size=1536, hidden_size=384"
 };
 
+/// How the weights of matrix products are kept.
+enum class WeightType : std::uint8_t {
+  kAsActivations,  ///< in the compute type
+  kInt8,           ///< 8 bits, the inputs quantized row by row; needs has_int8_linear()
+};
+
 /// Where and in what type a model computes.
 struct ComputeTarget {
   c10::Device device{c10::DeviceType::CPU};
   c10::ScalarType dtype = c10::ScalarType::Float;
+  WeightType weights = WeightType::kAsActivations;
 };
 
 /// A layer: named parameters and children, spelled as in the checkpoint. Building one allocates no weights,

@@ -15,6 +15,7 @@ class LayerNorm : public Module {
 
  private:
   double epsilon_;
+  bool own_kernel_ = false;
   Parameter& weight_;
   Parameter& bias_;
 };

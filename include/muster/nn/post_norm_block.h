@@ -51,8 +51,8 @@ struct BlockBuffers {
 class PostNormBlock : public Module {
  public:
   explicit PostNormBlock(const PostNormConfig& config);
-  /// `hidden` [rows, hidden] in whole tiles, updated in place.
-  void forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const at::Tensor& bias,
+  /// `hidden` [padded_rows(rows, target), hidden], updated in place.
+  void forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const AttentionBias& bias,
                BlockBuffers& buffers) const;
 
  protected:
@@ -76,7 +76,7 @@ class PostNormStack : public Module {
   explicit PostNormStack(const PostNormConfig& config);
   /// `bias` as in attend(), undefined for models without one; `observe` may be empty and sees
   /// "layer.<index>".
-  void forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const at::Tensor& bias,
+  void forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const AttentionBias& bias,
                const Observer& observe) const;
 
  private:

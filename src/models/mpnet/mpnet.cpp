@@ -41,9 +41,8 @@ class Mpnet final : public PostNormTransformer {
   }
 
  protected:
-  at::Tensor attention_bias() const override { return bias_; }
+  const nn::AttentionBias& attention_bias() const override { return bias_; }
 
-  // Only the distance matters, so the bias of the longest text holds every shorter one's in its corner.
   void on_prepare(const nn::ComputeTarget& target) override {
     const std::int64_t longest = facts().max_positions;
     const at::Tensor buckets = distance_buckets(at::arange(1 - longest, longest));  // [2 * longest - 1]
@@ -51,18 +50,12 @@ class Mpnet final : public PostNormTransformer {
                                        .to(c10::ScalarType::Float)
                                        .index_select(0, buckets)
                                        .t();  // [heads, 2 * longest - 1]
-    // Row i begins at distance -i: windows over the distances, the last one first.
-    const at::Tensor bias =
-        by_distance.unfold(1, longest, 1).flip(1).unsqueeze(0);  // [1, heads, longest, longest]
-    // The CPU's attention adds an fp32 bias to fp32 scores in any compute type; CUDA's wants the compute
-    // type.
-    const bool on_cpu = target.device.type() == c10::DeviceType::CPU;
-    bias_ = bias.contiguous().to(target.device, on_cpu ? c10::ScalarType::Float : target.dtype);
+    bias_ = nn::AttentionBias::by_distance(by_distance, target);
   }
 
  private:
   nn::Embedding relative_attention_bias_;
-  at::Tensor bias_;
+  nn::AttentionBias bias_;
 };
 
 }  // namespace

@@ -65,8 +65,9 @@ std::string digest_files(const std::string& folder, const std::vector<std::strin
 // Measured GFLOP/s of one worker on whole tiles; only `plan` uses them.
 double expected_rate(const device::Device& device, models::ComputeType type) {
   if (device.kind == device::Kind::kCuda) return type == models::ComputeType::kFp32 ? 40e12 : 300e12;
-  if (type == models::ComputeType::kBf16) return device::cpu_has_bf16() ? 150e9 : 2e9;
-  return 60e9;
+  if (type == models::ComputeType::kInt8) return 650e9;
+  if (type == models::ComputeType::kBf16) return device::cpu_has_bf16() ? 430e9 : 2e9;
+  return 200e9;
 }
 
 }  // namespace
@@ -146,10 +147,8 @@ ModelChoice choose_model(const config::Config& config, const device::Device& dev
   ModelChoice choice;
   choice.load.folder = find_model_folder(config.string("model.path"));
   choice.load.device = device;
-  const std::string dtype = config.string("run.dtype");
-  if (dtype == "int8")
-    throw core::ConfigError("run.dtype int8 is not offered for encode yet; use bf16 or fp32");
-  choice.load.compute_type = models::compute_type_from_name(dtype);
+  choice.load.compute_type = models::compute_type_from_name(config.string("run.dtype"));
+  models::check_hardware(choice.load);
   if (const auto pooling = config.string("model.pooling"); pooling != "auto") {
     choice.load.overrides.pooling = models::pooling_from_name(pooling);
   }

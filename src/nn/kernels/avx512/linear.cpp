@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products with prepacked weights: a block of rows by a panel of columns stays in registers over the whole
+// input width.
+#include "nn/kernels/avx512/kernels.h"
+#include "nn/kernels/avx512/math.h"
+#include "nn/kernels/avx512/row_blocks.h"
+
+namespace muster::nn::kernels {
+namespace {
+
+// Rows whose inputs stay in the second-level cache while the panels pass by.
+constexpr std::int64_t kCachedRows = 256;
+
+// What a block of the result needs to know of its surroundings.
+struct Block {
+  std::int64_t row = 0;      // first row
+  std::int64_t column = 0;   // first column
+  std::int64_t columns = 0;  // that exist, at most 48
+};
+
+inline __m512 activate(__m512 y, const Epilogue& epilogue) {
+  switch (epilogue.activation) {
+    case LinearActivation::kIdentity:
+      break;
+    case LinearActivation::kRelu:
+      return _mm512_max_ps(y, _mm512_setzero_ps());
+    case LinearActivation::kGelu:
+      return gelu(y, *epilogue.gelu);
+    case LinearActivation::kGeluTanh:
+      return gelu_tanh(y);
+    case LinearActivation::kSilu:
+      return _mm512_mul_ps(y, sigmoid(y));
+    case LinearActivation::kTanh:
+      return _mm512_fmsub_ps(_mm512_set1_ps(2), sigmoid(_mm512_add_ps(y, y)), _mm512_set1_ps(1));
+    case LinearActivation::kSigmoid:
+      return sigmoid(y);
+  }
+  return y;
+}
+
+template <int Rows, int Vectors>
+void finish(__m512 (&sum)[Rows][Vectors], const Block& block, const Epilogue& epilogue,
+            const OutputRows& out) {
+  for (int v = 0; v < Vectors; ++v) {
+    const std::int64_t column = block.column + v * kLanes;
+    const std::int64_t left = block.columns - v * kLanes;
+    const __mmask16 lanes = left >= kLanes ? __mmask16(0xffff) : first_lanes(left);
+    const __m512 bias = _mm512_loadu_ps(epilogue.bias + column);
+    for (int r = 0; r < Rows; ++r) {
+      __m512 y = _mm512_add_ps(sum[r][v], bias);
+      y = activate(y, epilogue);
+      if (epilogue.residual)
+        y = _mm512_add_ps(
+            y, load_bf16(epilogue.residual + (block.row + r) * epilogue.residual_stride + column, lanes));
+      store_bf16(out.data + (block.row + r) * out.stride + column, y, lanes);
+    }
+  }
+}
+
+struct Bf16Product {
+  const PanelsBf16& weights;
+  const InputRows& x;
+  const Epilogue& epilogue;
+  const OutputRows& out;
+
+  template <int Rows, int Vectors>
+  void operator()(const Block& block) const {
+    __m512 sum[Rows][Vectors];
+    multiply(x.data + block.row * x.stride, x.stride, weights.data + block.column * weights.in,
+             weights.in / 2, sum);
+    finish(sum, block, epilogue, out);
+  }
+};
+
+struct Int8Product {
+  const PanelsInt8& weights;
+  const QuantizedRows& x;
+  const Epilogue& epilogue;
+  const OutputRows& out;
+
+  template <int Rows, int Vectors>
+  void operator()(const Block& block) const {
+    __m512i sum[Rows][Vectors];
+    multiply(x.data + block.row * weights.in, weights.in, weights.data + block.column * weights.in,
+             weights.in / 4, sum);
+    __m512 product[Rows][Vectors];
+    for (int v = 0; v < Vectors; ++v) {
+      const __m512 scale = _mm512_loadu_ps(weights.scale + block.column + v * kLanes);
+      const __m512 column_sum = _mm512_loadu_ps(weights.column_sum + block.column + v * kLanes);
+      for (int r = 0; r < Rows; ++r) {
+        const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x.scale[block.row + r]));
+        const __m512 offset = _mm512_mul_ps(column_sum, _mm512_set1_ps(x.low[block.row + r]));
+        product[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][v]), both, offset);
+      }
+    }
+    finish(product, block, epilogue, out);
+  }
+};
+
+template <int Vectors, typename Product>
+void run_panel(const Product& product, std::int64_t first, std::int64_t last, Block block) {
+  for_row_blocks(last - first, [&]<int Rows>(RowCount<Rows>, std::int64_t row) {
+    block.row = first + row;
+    product.template operator()<Rows, Vectors>(block);
+  });
+}
+
+template <typename Product>
+void run(const Product& product, std::int64_t rows, std::int64_t columns) {
+  for (std::int64_t first = 0; first < rows; first += kCachedRows) {
+    const std::int64_t last = first + kCachedRows < rows ? first + kCachedRows : rows;
+    for (std::int64_t column = 0; column < columns; column += kPanelColumns) {
+      const std::int64_t left = columns - column;
+      const Block block{0, column, left < kPanelColumns ? left : kPanelColumns};
+      if (block.columns > 2 * kLanes)
+        run_panel<3>(product, first, last, block);
+      else if (block.columns > kLanes)
+        run_panel<2>(product, first, last, block);
+      else
+        run_panel<1>(product, first, last, block);
+    }
+  }
+}
+
+}  // namespace
+
+void linear_bf16_avx512(const PanelsBf16& weights, const InputRows& x, const Epilogue& epilogue,
+                        const OutputRows& out) {
+  run(Bf16Product{weights, x, epilogue, out}, x.rows, weights.out);
+}
+
+void linear_int8_avx512(const PanelsInt8& weights, const QuantizedRows& x, std::int64_t rows,
+                        const Epilogue& epilogue, const OutputRows& out) {
+  run(Int8Product{weights, x, epilogue, out}, rows, weights.out);
+}
+
+}  // namespace muster::nn::kernels

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Our own CPU kernels, a folder per instruction set, chosen once at run time. Plain pointers and no library
+// header: the files of an instruction set are compiled for processors that the rest of the program does not
+// ask for, so they must not leave inline functions of others behind. Every row is computed alone and in one
+// order: its bytes depend neither on the row count nor on its place nor on its companions.
+#pragma once
+#include <cstdint>
+
+namespace muster::nn::kernels {
+
+using Bf16 = std::uint16_t;  ///< the upper half of an fp32's bits
+
+/// A weight is cut into panels of this many output columns; 8 rows x 3 vectors fill the 32 vector registers.
+inline constexpr std::int64_t kPanelColumns = 48;
+/// Queries that attention computes together.
+inline constexpr std::int64_t kQueryBlock = 8;
+
+/// 4th-order polynomials for 0.5 * erf(x / sqrt 2) on 16 equal pieces of [0, kGeluEnd): error below 2e-7.
+inline constexpr int kGeluPieces = 16;
+inline constexpr float kGeluEnd = 5.5f;
+struct GeluTable {
+  alignas(64) float coefficients[5][kGeluPieces];  ///< of the distance to the piece's middle, constant first
+};
+const GeluTable& gelu_table();
+
+enum class LinearActivation : std::uint8_t { kIdentity, kRelu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid };
+
+/// What happens to a product on its way to memory: + bias, activation, + residual, one rounding to bf16.
+struct Epilogue {
+  const float* bias = nullptr;  ///< [columns up to whole vectors]
+  const GeluTable* gelu = nullptr;
+  const Bf16* residual = nullptr;  ///< rows as `out`, or null
+  std::int64_t residual_stride = 0;
+  LinearActivation activation = LinearActivation::kIdentity;
+};
+
+/// [rows, width] in memory, `stride` elements from row to row.
+struct InputRows {
+  const Bf16* data = nullptr;
+  std::int64_t stride = 0;
+  std::int64_t rows = 0;
+};
+struct OutputRows {
+  Bf16* data = nullptr;
+  std::int64_t stride = 0;
+};
+
+/// Columns of pairs (bf16) or quads (int8) along the input, panel by panel.
+struct PanelsBf16 {
+  const Bf16* data = nullptr;  ///< [panels][in / 2][columns of the panel up to whole vectors][2]
+  std::int64_t in = 0;         ///< even
+  std::int64_t out = 0;
+};
+struct PanelsInt8 {
+  const std::int8_t* data = nullptr;  ///< [panels][in / 4][columns of the panel up to whole vectors][4]
+  const float* scale = nullptr;       ///< [columns]: weight = scale * data
+  const float* column_sum = nullptr;  ///< [columns]: of the weights, for the inputs' zero point
+  std::int64_t in = 0;                ///< a multiple of 4
+  std::int64_t out = 0;
+};
+
+/// Rows as 8-bit steps above each row's least value: x = low + scale * data.
+struct QuantizedRows {
+  std::uint8_t* data = nullptr;  ///< [rows, in]
+  float* scale = nullptr;        ///< [rows]
+  float* low = nullptr;          ///< [rows]
+};
+
+/// One sequence and head: `length` rows of `width` columns each (a multiple of 32).
+struct HeadInputs {
+  const Bf16* query = nullptr;
+  const Bf16* key = nullptr;
+  const Bf16* value = nullptr;
+  std::int64_t stride = 0;
+  std::int64_t length = 0;
+  std::int64_t width = 0;
+  float scale = 1.0f;
+  /// bias of (query i, key j) is distance_bias[j - i], or null
+  const float* distance_bias = nullptr;
+};
+
+struct NormWeights {
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  float epsilon = 0;
+};
+
+struct CpuKernels {
+  const char* name;
+  void (*linear_bf16)(const PanelsBf16&, const InputRows&, const Epilogue&, const OutputRows&);
+  void (*linear_int8)(const PanelsInt8&, const QuantizedRows&, std::int64_t rows, const Epilogue&,
+                      const OutputRows&);
+  void (*quantize_rows)(const InputRows&, std::int64_t width, const QuantizedRows&);
+  /// y = (x - mean) / sqrt(variance + epsilon) * gamma + beta; `out` may be the input.
+  void (*layer_norm)(const InputRows&, std::int64_t width, const NormWeights&, const OutputRows&);
+  /// softmax(scale * Q K^T + bias) V; `scratch` as attention_scratch_bytes says, 64-byte aligned.
+  void (*attend_head)(const HeadInputs&, const OutputRows&, void* scratch);
+};
+
+std::int64_t attention_scratch_bytes(std::int64_t length, std::int64_t width);
+
+/// The kernels of this processor, or null: then LibTorch's are used. ATEN_CPU_CAPABILITY=avx2 or =default
+/// turns them off as it does LibTorch's own.
+const CpuKernels* cpu_kernels();
+
+extern const CpuKernels kAvx512Kernels;
+
+}  // namespace muster::nn::kernels

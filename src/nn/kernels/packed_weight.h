@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "muster/nn/activation.h"
+#include "nn/kernels/cpu_kernels.h"
+
+namespace muster::nn::kernels {
+
+enum class WeightStorage : std::uint8_t { kBf16, kInt8 };
+
+/// A linear layer's weight in panels for our own products.
+///
+/// int8: each output column has a scale, each input row a scale and a least value, found when it is computed
+/// ("per-token", as in Dettmers et al., LLM.int8(), 2022, but with a zero point): a single scale for all rows
+/// costs far more quality.
+class PackedWeight {
+ public:
+  /// `weight` [out, in], `bias` [out] or undefined.
+  PackedWeight(const at::Tensor& weight, const at::Tensor& bias, LinearActivation activation,
+               WeightStorage storage);
+
+  /// `x` [rows, in], `out` [rows, out] and `residual` (as `out`, or undefined), bf16, rows contiguous in
+  /// themselves.
+  void multiply(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const;
+
+  std::int64_t out() const { return out_; }
+
+ private:
+  void pack_bf16(const at::Tensor& weight);
+  void pack_int8(const at::Tensor& weight);
+
+  std::int64_t in_ = 0;  // up to whole groups of 4
+  std::int64_t out_ = 0;
+  WeightStorage storage_;
+  LinearActivation activation_;
+  at::Tensor panels_;              // bf16 or int8
+  at::Tensor bias_;                // fp32 [columns], zero where there is none
+  at::Tensor scale_, column_sum_;  // fp32 [columns], int8 only
+};
+
+InputRows input_rows(const at::Tensor& x);
+OutputRows output_rows(at::Tensor& x);
+
+}  // namespace muster::nn::kernels

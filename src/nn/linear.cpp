@@ -114,6 +114,9 @@ kernels::LinearActivation kernel_activation(Activation activation) {
 
 std::shared_ptr<const kernels::PackedWeight> pack(const at::Tensor& weight, const at::Tensor& bias,
                                                   Activation activation, const ComputeTarget& target) {
+  if (kernels::has_own_fp32_linear(target))
+    return std::make_shared<const kernels::PackedWeight>(weight, bias, kernels::LinearActivation::kIdentity,
+                                                         kernels::WeightStorage::kFp32);
   if (!kernels::has_own_linear(target)) return nullptr;
   const auto storage =
       target.weights == WeightType::kInt8 ? kernels::WeightStorage::kInt8 : kernels::WeightStorage::kBf16;
@@ -133,6 +136,7 @@ bool has_int8_linear() {
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
                            const ComputeTarget& target)
     : packed_(pack(weight, bias, activation, target)), activation_(activation) {
+  activates_itself_ = packed_ && kernels::has_own_linear(target);
   if (packed_) return;
   reordered_ = can_reorder(target);
   const at::Tensor plain =
@@ -148,23 +152,25 @@ at::Tensor PackedLinear::multiply_packed(const at::Tensor& x, const at::Tensor& 
 }
 
 at::Tensor PackedLinear::forward(const at::Tensor& tile) const {
-  if (packed_) return multiply_packed(tile, {});
+  if (activates_itself_) return multiply_packed(tile, {});
   core::internal_check(tile.size(0) == kTileRows, "a linear layer computes whole tiles");
+  if (packed_) return activate(multiply_packed(tile, {}), activation_);
   if (!reordered_) return activate(at::linear(tile, weight_, bias_), activation_);
   const auto [attribute, algorithm] = fused_name(activation_);
   return operators()->product.call(tile, weight_, bias_, attribute, Scalars(), algorithm);
 }
 
 at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& residual) const {
-  if (packed_) return multiply_packed(tile, residual);
+  if (activates_itself_) return multiply_packed(tile, residual);
   core::internal_check(tile.size(0) == kTileRows && activation_ == Activation::kIdentity,
                        "a linear layer adds to whole tiles, without an activation");
+  if (packed_) return multiply_packed(tile, residual);
   if (!reordered_) return at::linear(tile, weight_, bias_).add_(residual);
   return operators()->product_add.call(tile, residual, weight_, bias_, "add");
 }
 
 void PackedLinear::forward_rows(const at::Tensor& x, at::Tensor& out) const {
-  if (packed_) return packed_->multiply(x, {}, out);
+  if (activates_itself_) return packed_->multiply(x, {}, out);
   for (std::int64_t row = 0; row < x.size(0); row += kTileRows)
     out.narrow(0, row, kTileRows).copy_(forward(x.narrow(0, row, kTileRows)));
 }

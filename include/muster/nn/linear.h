@@ -39,6 +39,7 @@ class PackedLinear {
   at::Tensor weight_;                                    // reordered when reordered_
   std::optional<at::Tensor> bias_;
   Activation activation_ = Activation::kIdentity;
+  bool activates_itself_ = false;  // packed_ computes the activation too
   bool reordered_ = false;
 };
 

@@ -68,4 +68,13 @@ const CpuKernels* cpu_kernels() {
   return nullptr;
 }
 
+LinearFp32 linear_fp32() {
+#if defined(__x86_64__)
+  static const bool only_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && at::get_cpu_capability() == "AVX2";
+  if (only_avx2) return linear_fp32_avx2;
+#endif
+  return nullptr;
+}
+
 }  // namespace muster::nn::kernels

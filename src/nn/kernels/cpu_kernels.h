@@ -12,6 +12,7 @@ using Bf16 = std::uint16_t;  ///< the upper half of an fp32's bits
 
 /// A weight is cut into panels of this many output columns; 8 rows x 3 vectors fill the 32 vector registers.
 inline constexpr std::int64_t kPanelColumns = 48;
+inline constexpr std::int64_t kPanelColumnsFp32 = 16;
 /// Queries that attention computes together.
 inline constexpr std::int64_t kQueryBlock = 8;
 
@@ -97,12 +98,28 @@ struct CpuKernels {
   void (*attend_head)(const HeadInputs&, const OutputRows&, void* scratch);
 };
 
+/// y = x W^T + bias (+ residual), rows contiguous.
+struct ProductFp32 {
+  const float* panels = nullptr;    ///< [panels][in][16], columns behind the last zero
+  const float* bias = nullptr;      ///< [columns up to a whole panel]
+  const float* x = nullptr;         ///< [rows, in]
+  const float* residual = nullptr;  ///< [rows, out] or null
+  float* y = nullptr;               ///< [rows, out]
+  std::int64_t rows = 0, in = 0, out = 0;
+};
+using LinearFp32 = void (*)(const ProductFp32&);
+
 std::int64_t attention_scratch_bytes(std::int64_t length, std::int64_t width);
 
 /// The kernels of this processor, or null: then LibTorch's are used. ATEN_CPU_CAPABILITY=avx2 or =default
 /// turns them off as it does LibTorch's own.
 const CpuKernels* cpu_kernels();
 
+/// The fp32 product where LibTorch's is not exact enough for us: with AVX2 but without AVX-512. Null
+/// elsewhere.
+LinearFp32 linear_fp32();
+
 extern const CpuKernels kAvx512Kernels;
+void linear_fp32_avx2(const ProductFp32&);
 
 }  // namespace muster::nn::kernels

@@ -17,6 +17,10 @@ bool has_own_linear(const ComputeTarget& target) {
   return target.weights == WeightType::kInt8 || !device::cpu_has_amx();
 }
 
+bool has_own_fp32_linear(const ComputeTarget& target) {
+  return target.device.is_cpu() && target.dtype == c10::ScalarType::Float && linear_fp32() != nullptr;
+}
+
 }  // namespace kernels
 
 std::int64_t padded_rows(std::int64_t rows, const ComputeTarget& target) {

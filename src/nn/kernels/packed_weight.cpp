@@ -9,7 +9,8 @@
 namespace muster::nn::kernels {
 namespace {
 
-constexpr std::int64_t kVector = 16;
+constexpr std::int64_t kVector =
+    kPanelColumnsFp32;  // of the bf16 and int8 products, and a panel of the fp32 one
 constexpr std::int64_t kQuantizedRows =
     256;  // at a time: they stay in the second-level cache until multiplied
 constexpr std::int64_t kGroup = 4;
@@ -21,13 +22,13 @@ std::int64_t whole_vectors(std::int64_t columns) {
 
 // `group` neighbouring inputs of a column lie together; columns behind the last are zero.
 template <typename Element>
-at::Tensor pack_panels(const at::Tensor& rows, std::int64_t group) {
+at::Tensor pack_panels(const at::Tensor& rows, std::int64_t group, std::int64_t panel_columns) {
   const std::int64_t out = rows.size(0), in = rows.size(1), columns = whole_vectors(out);
   at::Tensor panels = at::zeros({columns * in}, rows.options());
   const auto* from = rows.const_data_ptr<Element>();
   auto* to = panels.mutable_data_ptr<Element>();
-  for (std::int64_t first = 0; first < columns; first += kPanelColumns) {
-    const std::int64_t width = std::min(kPanelColumns, columns - first);
+  for (std::int64_t first = 0; first < columns; first += panel_columns) {
+    const std::int64_t width = std::min(panel_columns, columns - first);
     for (std::int64_t k = 0; k < in; k += group)
       for (std::int64_t column = first; column < first + width; ++column, to += group)
         if (column < out) std::copy_n(from + column * in + k, group, to);
@@ -67,27 +68,51 @@ PackedWeight::PackedWeight(const at::Tensor& weight, const at::Tensor& bias, Lin
       storage_(storage),
       activation_(activation) {
   const at::Tensor whole = with_columns(weight, in_);
-  if (storage == WeightStorage::kBf16)
-    pack_bf16(whole);
-  else
-    pack_int8(whole);
+  switch (storage) {
+    case WeightStorage::kFp32:
+      pack_fp32(whole);
+      break;
+    case WeightStorage::kBf16:
+      pack_bf16(whole);
+      break;
+    case WeightStorage::kInt8:
+      pack_int8(whole);
+      break;
+  }
   bias_ = padded_columns(bias.defined() ? bias : at::zeros({out_}, c10::ScalarType::Float));
 }
 
+void PackedWeight::pack_fp32(const at::Tensor& weight) {
+  panels_ = pack_panels<float>(weight.to(c10::ScalarType::Float).contiguous(), 1, kPanelColumnsFp32);
+}
+
 void PackedWeight::pack_bf16(const at::Tensor& weight) {
-  panels_ = pack_panels<c10::BFloat16>(weight.to(c10::ScalarType::BFloat16).contiguous(), 2);
+  panels_ = pack_panels<c10::BFloat16>(weight.to(c10::ScalarType::BFloat16).contiguous(), 2, kPanelColumns);
 }
 
 void PackedWeight::pack_int8(const at::Tensor& weight) {
   const at::Tensor exact = weight.to(c10::ScalarType::Float);
   const at::Tensor scale = (at::amax(at::abs(exact), {1}) / kInt8Steps).clamp_min(1e-20);
   const at::Tensor steps = at::round(exact / scale.unsqueeze(1)).to(c10::ScalarType::Char).contiguous();
-  panels_ = pack_panels<std::int8_t>(steps, 4);
+  panels_ = pack_panels<std::int8_t>(steps, 4, kPanelColumns);
   scale_ = padded_columns(scale);
   column_sum_ = padded_columns(steps.to(c10::ScalarType::Float).sum(1) * scale);
 }
 
+void PackedWeight::multiply_fp32(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const {
+  const at::Tensor rows = with_columns(x, in_).contiguous();
+  linear_fp32()({.panels = panels_.const_data_ptr<float>(),
+                 .bias = bias_.const_data_ptr<float>(),
+                 .x = rows.const_data_ptr<float>(),
+                 .residual = residual.defined() ? residual.const_data_ptr<float>() : nullptr,
+                 .y = out.mutable_data_ptr<float>(),
+                 .rows = rows.size(0),
+                 .in = in_,
+                 .out = out_});
+}
+
 void PackedWeight::multiply(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const {
+  if (storage_ == WeightStorage::kFp32) return multiply_fp32(x, residual, out);
   const CpuKernels& kernels = *cpu_kernels();
   Epilogue epilogue{.bias = bias_.const_data_ptr<float>(), .gelu = &gelu_table(), .activation = activation_};
   if (residual.defined()) {

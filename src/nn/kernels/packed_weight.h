@@ -7,7 +7,7 @@
 
 namespace muster::nn::kernels {
 
-enum class WeightStorage : std::uint8_t { kBf16, kInt8 };
+enum class WeightStorage : std::uint8_t { kFp32, kBf16, kInt8 };
 
 /// A linear layer's weight in panels for our own products.
 ///
@@ -16,17 +16,19 @@ enum class WeightStorage : std::uint8_t { kBf16, kInt8 };
 /// costs far more quality.
 class PackedWeight {
  public:
-  /// `weight` [out, in], `bias` [out] or undefined.
+  /// `weight` [out, in], `bias` [out] or undefined. fp32 has no activation.
   PackedWeight(const at::Tensor& weight, const at::Tensor& bias, LinearActivation activation,
                WeightStorage storage);
 
-  /// `x` [rows, in], `out` [rows, out] and `residual` (as `out`, or undefined), bf16, rows contiguous in
-  /// themselves.
+  /// `x` [rows, in], `out` [rows, out] and `residual` (as `out`, or undefined): fp32 and contiguous, or bf16
+  /// with rows contiguous in themselves.
   void multiply(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const;
 
   std::int64_t out() const { return out_; }
 
  private:
+  void multiply_fp32(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const;
+  void pack_fp32(const at::Tensor& weight);
   void pack_bf16(const at::Tensor& weight);
   void pack_int8(const at::Tensor& weight);
 
@@ -34,7 +36,7 @@ class PackedWeight {
   std::int64_t out_ = 0;
   WeightStorage storage_;
   LinearActivation activation_;
-  at::Tensor panels_;              // bf16 or int8
+  at::Tensor panels_;              // fp32, bf16 or int8
   at::Tensor bias_;                // fp32 [columns], zero where there is none
   at::Tensor scale_, column_sum_;  // fp32 [columns], int8 only
 };

@@ -2,13 +2,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <numeric>
+#include <span>
 
+#include "muster/core/clock.h"
+#include "muster/core/log.h"
 #include "muster/core/strings.h"
 #include "muster/phases/commands.h"
 #include "phases/commands/finished_job.h"
+#include "phases/commands/nearest.h"
 #include "phases/runner/survey.h"
 
 namespace muster::phases {
@@ -16,40 +18,20 @@ namespace {
 
 constexpr std::uint64_t kRowsAtATime = 65536;
 
-double dot(const float* a, const float* b, std::size_t n) {
-  double sum = 0;
-  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
-}
-
-struct Hit {
-  double score;
-  std::uint64_t position;
-  bool operator<(const Hit& other) const {
-    return score != other.score ? score > other.score : position < other.position;
-  }
-};
-
-std::vector<Hit> nearest_rows(const io::H5Reader& reader, const std::vector<float>& query,
-                              std::uint64_t top) {
+std::vector<Hit> nearest_rows(const io::H5Reader& reader, std::span<const float> query, std::uint64_t top) {
   const auto shape = reader.shape("/embeddings");
-  const std::uint64_t rows = shape.at(0), columns = shape.at(1);
-  core::internal_check(query.size() == columns, "query and embeddings differ in length");
-  const double query_norm = std::sqrt(dot(query.data(), query.data(), columns));
-  std::vector<Hit> hits;
+  const std::uint64_t rows = shape.at(0);
+  core::internal_check(query.size() == shape.at(1), "query and embeddings differ in length");
+  NearestRows nearest(query, top);
+  double seconds = 0;
   for (std::uint64_t first = 0; first < rows; first += kRowsAtATime) {
-    const std::uint64_t count = std::min(kRowsAtATime, rows - first);
-    const auto block = reader.read_rows("/embeddings", first, count);
-    for (std::uint64_t i = 0; i < count; ++i) {
-      const float* row = block.data() + i * columns;
-      const double norm = std::sqrt(dot(row, row, columns)) * query_norm;
-      hits.push_back({norm > 0 ? dot(row, query.data(), columns) / norm : 0, first + i});
-    }
-    const auto keep = std::min<std::size_t>(top, hits.size());
-    std::partial_sort(hits.begin(), hits.begin() + static_cast<std::ptrdiff_t>(keep), hits.end());
-    hits.resize(keep);
+    const auto block = reader.read_rows("/embeddings", first, std::min(kRowsAtATime, rows - first));
+    const double start = core::monotonic_seconds();
+    nearest.add(block, first);
+    seconds += core::monotonic_seconds() - start;
   }
-  return hits;
+  core::log::debug("compared with {} rows of {} in {:.1f} ms", rows, query.size(), seconds * 1e3);
+  return nearest.hits();
 }
 
 }  // namespace

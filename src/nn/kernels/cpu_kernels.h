@@ -13,6 +13,13 @@ using Bf16 = std::uint16_t;  ///< the upper half of an fp32's bits
 /// A weight is cut into panels of this many output columns; 8 rows x 3 vectors fill the 32 vector registers.
 inline constexpr std::int64_t kPanelColumns = 48;
 inline constexpr std::int64_t kPanelColumnsFp32 = 16;
+/// Inputs that share a scale in an int8 product. Some features are far larger than the others: with one scale
+/// a row the smallest cosine to fp32 is 0.996 on a real model, with groups of 128 it is 0.9995, for a tenth
+/// of the speed.
+inline constexpr std::int64_t kInt8Group = 128;
+constexpr std::int64_t int8_groups(std::int64_t in) {
+  return (in + kInt8Group - 1) / kInt8Group;
+}
 /// Queries that attention computes together.
 inline constexpr std::int64_t kQueryBlock = 8;
 
@@ -54,17 +61,17 @@ struct PanelsBf16 {
 };
 struct PanelsInt8 {
   const std::int8_t* data = nullptr;  ///< [panels][in / 4][columns of the panel up to whole vectors][4]
-  const float* scale = nullptr;       ///< [columns]: weight = scale * data
-  const float* column_sum = nullptr;  ///< [columns]: of the weights, for the inputs' zero point
+  const float* scale = nullptr;       ///< [groups][columns up to whole vectors]: weight = scale * data
+  const float* column_sum = nullptr;  ///< likewise: sum of the group's weights, for the inputs' zero point
   std::int64_t in = 0;                ///< a multiple of 4
   std::int64_t out = 0;
 };
 
-/// Rows as 8-bit steps above each row's least value: x = low + scale * data.
+/// Rows as 8-bit steps above the least value of each group of kInt8Group inputs: x = low + scale * data.
 struct QuantizedRows {
   std::uint8_t* data = nullptr;  ///< [rows, in]
-  float* scale = nullptr;        ///< [rows]
-  float* low = nullptr;          ///< [rows]
+  float* scale = nullptr;        ///< [rows, groups]
+  float* low = nullptr;          ///< [rows, groups]
 };
 
 /// One sequence and head: `length` rows of `width` columns each (a multiple of 32).

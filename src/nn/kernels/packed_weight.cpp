@@ -91,12 +91,19 @@ void PackedWeight::pack_bf16(const at::Tensor& weight) {
 }
 
 void PackedWeight::pack_int8(const at::Tensor& weight) {
-  const at::Tensor exact = weight.to(c10::ScalarType::Float);
-  const at::Tensor scale = (at::amax(at::abs(exact), {1}) / kInt8Steps).clamp_min(1e-20);
-  const at::Tensor steps = at::round(exact / scale.unsqueeze(1)).to(c10::ScalarType::Char).contiguous();
-  panels_ = pack_panels<std::int8_t>(steps, 4, kPanelColumns);
-  scale_ = padded_columns(scale);
-  column_sum_ = padded_columns(steps.to(c10::ScalarType::Float).sum(1) * scale);
+  const std::int64_t groups = int8_groups(in_);
+  const at::Tensor whole = with_columns(weight.to(c10::ScalarType::Float), groups * kInt8Group);
+  const at::Tensor grouped = whole.view({out_, groups, kInt8Group});
+  const at::Tensor scale = (at::amax(at::abs(grouped), {2}) / kInt8Steps).clamp_min(1e-20);  // [out, groups]
+  const at::Tensor steps = at::round(grouped / scale.unsqueeze(2));
+  const at::Tensor column_sum = steps.sum(2) * scale;
+  const at::Tensor bytes = steps.view({out_, -1}).narrow(1, 0, in_).to(c10::ScalarType::Char).contiguous();
+  panels_ = pack_panels<std::int8_t>(bytes, 4, kPanelColumns);
+  const auto by_group = [](const at::Tensor& x) {
+    return with_columns(x.t(), whole_vectors(x.size(0))).contiguous();
+  };
+  scale_ = by_group(scale);
+  column_sum_ = by_group(column_sum);
 }
 
 void PackedWeight::multiply_fp32(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const {
@@ -129,9 +136,9 @@ void PackedWeight::multiply(const at::Tensor& x, const at::Tensor& residual, at:
                           column_sum_.const_data_ptr<float>(), in_, out_};
   const std::int64_t most = std::min(rows.rows, kQuantizedRows);
   at::Tensor steps = at::empty({most, in_}, c10::ScalarType::Byte);
-  at::Tensor ranges = at::empty({2, most}, c10::ScalarType::Float);
+  at::Tensor ranges = at::empty({2, most, int8_groups(in_)}, c10::ScalarType::Float);
   const QuantizedRows quantized{steps.mutable_data_ptr<std::uint8_t>(), ranges.mutable_data_ptr<float>(),
-                                ranges.mutable_data_ptr<float>() + most};
+                                ranges.mutable_data_ptr<float>() + ranges.stride(0)};
   for (std::int64_t left = rows.rows; left > 0; left -= most) {
     rows.rows = std::min(left, most);
     kernels.quantize_rows(rows, in_, quantized);

@@ -11,9 +11,9 @@ enum class WeightStorage : std::uint8_t { kFp32, kBf16, kInt8 };
 
 /// A linear layer's weight in panels for our own products.
 ///
-/// int8: each output column has a scale, each input row a scale and a least value, found when it is computed
-/// ("per-token", as in Dettmers et al., LLM.int8(), 2022, but with a zero point): a single scale for all rows
-/// costs far more quality.
+/// int8: a group of inputs has a scale in each output column, and a scale and a least value in each input
+/// row, found when it is computed (Dettmers et al., LLM.int8(), 2022, have one scale a row: not enough here,
+/// see kInt8Group).
 class PackedWeight {
  public:
   /// `weight` [out, in], `bias` [out] or undefined. fp32 has no activation.
@@ -38,7 +38,7 @@ class PackedWeight {
   LinearActivation activation_;
   at::Tensor panels_;              // fp32, bf16 or int8
   at::Tensor bias_;                // fp32 [columns], zero where there is none
-  at::Tensor scale_, column_sum_;  // fp32 [columns], int8 only
+  at::Tensor scale_, column_sum_;  // fp32 [groups, columns], int8 only
 };
 
 InputRows input_rows(const at::Tensor& x);

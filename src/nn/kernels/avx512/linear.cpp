@@ -11,6 +11,10 @@ namespace {
 // Rows whose inputs stay in the second-level cache while the panels pass by.
 constexpr std::int64_t kCachedRows = 256;
 
+constexpr std::int64_t whole_vectors(std::int64_t columns) {
+  return (columns + kLanes - 1) / kLanes * kLanes;
+}
+
 // What a block of the result needs to know of its surroundings.
 struct Block {
   std::int64_t row = 0;      // first row
@@ -80,17 +84,27 @@ struct Int8Product {
 
   template <int Rows, int Vectors>
   void operator()(const Block& block) const {
-    __m512i sum[Rows][Vectors];
-    multiply(x.data + block.row * weights.in, weights.in, weights.data + block.column * weights.in,
-             weights.in / 4, sum);
-    __m512 product[Rows][Vectors];
-    for (int v = 0; v < Vectors; ++v) {
-      const __m512 scale = _mm512_loadu_ps(weights.scale + block.column + v * kLanes);
-      const __m512 column_sum = _mm512_loadu_ps(weights.column_sum + block.column + v * kLanes);
+    const std::int64_t groups = int8_groups(weights.in);
+    const std::int64_t columns = whole_vectors(weights.out);
+    const std::uint8_t* rows = x.data + block.row * weights.in;
+    const std::int8_t* panel = weights.data + block.column * weights.in;
+    __m512 product[Rows][Vectors] = {};
+    for (std::int64_t group = 0; group < groups; ++group) {
+      const std::int64_t first = group * kInt8Group, left = weights.in - first;
+      __m512i sum[Rows][Vectors];
+      multiply(rows + first, weights.in, panel + first * Vectors * kLanes,
+               (left < kInt8Group ? left : kInt8Group) / 4, sum);
+      const float* scale = weights.scale + group * columns + block.column;
+      const float* column_sum = weights.column_sum + group * columns + block.column;
       for (int r = 0; r < Rows; ++r) {
-        const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x.scale[block.row + r]));
-        const __m512 offset = _mm512_mul_ps(column_sum, _mm512_set1_ps(x.low[block.row + r]));
-        product[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][v]), both, offset);
+        const std::int64_t at = (block.row + r) * groups + group;
+        const __m512 row_scale = _mm512_set1_ps(x.scale[at]), row_low = _mm512_set1_ps(x.low[at]);
+        for (int v = 0; v < Vectors; ++v) {
+          const __m512 scaled =
+              _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][v]), _mm512_loadu_ps(scale + v * kLanes));
+          product[r][v] = _mm512_fmadd_ps(row_low, _mm512_loadu_ps(column_sum + v * kLanes), product[r][v]);
+          product[r][v] = _mm512_fmadd_ps(row_scale, scaled, product[r][v]);
+        }
       }
     }
     finish(product, block, epilogue, out);

@@ -35,7 +35,7 @@ void norm_row(const Bf16* x, std::int64_t width, const NormWeights& weights, Bf1
   });
 }
 
-void quantize_row(const Bf16* x, std::int64_t width, std::uint8_t* out, float& scale, float& low) {
+void quantize_group(const Bf16* x, std::int64_t width, std::uint8_t* out, float& scale, float& low) {
   __m512 least = _mm512_set1_ps(__builtin_inff());
   __m512 most = _mm512_set1_ps(-__builtin_inff());
   for_vectors(width, [&](std::int64_t c, __mmask16 lanes) {
@@ -63,8 +63,13 @@ void layer_norm_avx512(const InputRows& x, std::int64_t width, const NormWeights
 }
 
 void quantize_rows_avx512(const InputRows& x, std::int64_t width, const QuantizedRows& out) {
+  const std::int64_t groups = int8_groups(width);
   for (std::int64_t row = 0; row < x.rows; ++row)
-    quantize_row(x.data + row * x.stride, width, out.data + row * width, out.scale[row], out.low[row]);
+    for (std::int64_t group = 0; group < groups; ++group) {
+      const std::int64_t first = group * kInt8Group, left = width - first, at = row * groups + group;
+      quantize_group(x.data + row * x.stride + first, left < kInt8Group ? left : kInt8Group,
+                     out.data + row * width + first, out.scale[at], out.low[at]);
+    }
 }
 
 const CpuKernels kAvx512Kernels = {

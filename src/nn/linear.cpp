@@ -180,6 +180,12 @@ Linear::Linear(Extent in, Extent out, Activation activation, Bias bias) : activa
   if (bias == Bias::kYes) bias_ = &add_parameter("bias", {out});
 }
 
+at::Tensor Linear::forward_rows(const at::Tensor& x) const {
+  at::Tensor out = at::empty({x.size(0), weight_->shape.front().size}, x.options());
+  packed_.forward_rows(x, out);
+  return out;
+}
+
 void Linear::on_prepare(const ComputeTarget& target) {
   if (!weight_->value.defined()) return;  // a parent has taken it
   packed_ = PackedLinear(weight_->value, bias_ ? bias_->value : at::Tensor(), activation_, target);

@@ -51,6 +51,8 @@ class Linear : public Module {
   Linear(Extent in, Extent out, Activation activation = Activation::kIdentity, Bias bias = Bias::kYes);
 
   at::Tensor forward(const at::Tensor& tile) const { return packed_.forward(tile); }
+  /// All rows of a batch, [padded_rows, in] -> [padded_rows, out].
+  at::Tensor forward_rows(const at::Tensor& x) const;
   at::Tensor forward_add(const at::Tensor& tile, const at::Tensor& residual) const {
     return packed_.forward_add(tile, residual);
   }

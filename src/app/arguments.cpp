@@ -315,6 +315,7 @@ void take_options(const Command& command, const Schema& schema, const Given& giv
   out.log_level = options.string("log_level");
   if (command.name == "verify") out.redo = static_cast<int>(options.integer("redo"));
   if (command.name == "search") out.top = static_cast<int>(options.integer("top"));
+  if (command.name == "report") out.output = options.string("output");
   if (command.name == "info") out.doctor = options.boolean("doctor");
   if (schema.find("dry_run") == nullptr) return;
   out.dry_run = options.boolean("dry_run");

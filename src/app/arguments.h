@@ -16,11 +16,11 @@ enum class Show { kNothing, kHelp, kVersion };
 
 /// What the command line says. `sources` is for config::load_config with the schema of `job`.
 struct Arguments {
-  std::string command;      ///< "encode", "run", "plan", "verify", "search", "info"
+  std::string command;      ///< "encode", "run", "plan", "verify", "search", "report", "info"
   std::string job;          ///< the phase to run or to plan; "" for the other commands
   std::string config_path;  ///< "" for none
   config::Sources sources;
-  std::vector<std::string> positional;  ///< verify: DIR; search: DIR, query; info: FOLDER or nothing
+  std::vector<std::string> positional;  ///< verify: DIR; search: DIR, query; report: one or two DIR; info: FOLDER or nothing
 
   Show show = Show::kNothing;
   std::string help;  ///< the page, when `show` is kHelp
@@ -32,6 +32,7 @@ struct Arguments {
   bool doctor = false;  ///< info
   int redo = 0;         ///< verify
   int top = 10;         ///< search
+  std::string output;   ///< report
   std::string log_level = "info";
 };
 

@@ -53,6 +53,13 @@ std::vector<Command> make_commands() {
        .usage = "[FOLDER] [--doctor]",
        .summary = "versions, devices, models in a folder",
        .examples = {"muster info models", "mpirun -n 1 muster info --doctor"}},
+      {.name = "report",
+       .kind = CommandKind::kTool,
+       .usage = "DIR [DIR] [-o FILE]",
+       .summary = "report.html of an output directory, finished or not, or of two compared",
+       .examples = {"muster report out/encode", "muster report out/a out/b -o compared.html"},
+       .min_positional = 1,
+       .max_positional = 2},
   };
 }
 
@@ -137,8 +144,8 @@ const Command* find_command(const std::string& name) {
 }
 
 std::span<const std::string> announced_commands() {
-  static const auto* names = new std::vector<std::string>{
-      "train", "infer", "sample", "generate", "distill", "teleclass", "report", "bench", "submit"};
+  static const auto* names = new std::vector<std::string>{"train",   "infer",     "sample", "generate",
+                                                          "distill", "teleclass", "bench",  "submit"};
   return *names;
 }
 
@@ -163,6 +170,11 @@ Schema options_of(const Command& command) {
                  .minimum = 1,
                  .maximum = 1 << 30,
                  .value_name = "K"});
+  } else if (command.name == "report") {
+    options.add({.name = "output",
+                 .doc = "where to write it [DIR/report.html; for two: report.html here]",
+                 .flags = {"-o", "--output"},
+                 .value_name = "FILE"});
   } else if (command.name == "info") {
     options.add({.name = "doctor",
                  .type = KeyType::kBool,

@@ -11,7 +11,7 @@ namespace muster::app {
 enum class CommandKind {
   kPhase,  ///< its name is the phase's: encode
   kJob,    ///< takes its phase from `job:`: run, plan
-  kTool,   ///< works on a directory, starts no MPI: verify, search, info
+  kTool,   ///< works on a directory, starts no MPI: verify, search, report, info
 };
 
 /// A row of the overview. Phases bring their own keys; what is said about the command line is here.

@@ -119,6 +119,10 @@ std::optional<core::ExitCode> run_tool(const Arguments& arguments, const phases:
                                              .query = arguments.positional.at(1),
                                              .top = static_cast<std::uint64_t>(arguments.top)});
   }
+  if (arguments.command == "report") {
+    return phases::report_command(registry,
+                                  {.directories = arguments.positional, .output = arguments.output});
+  }
   if (arguments.command == "info") {
     return phases::info_command(arguments.positional,
                                 arguments.doctor ? phases::Doctor::kYes : phases::Doctor::kNo);

@@ -8,11 +8,4 @@ Registry all_phases() {
   return {encode_phase()};
 }
 
-const PhaseInfo* find_phase(const Registry& registry, const std::string& name) {
-  for (const auto& phase : registry) {
-    if (phase.name == name) return &phase;
-  }
-  return nullptr;
-}
-
 }  // namespace muster::phases

@@ -226,6 +226,17 @@ TEST(Arguments, ToolsTakeTheirWords) {
   EXPECT_TRUE(parse({"info", "models", "--doctor"}).doctor);
 }
 
+TEST(Arguments, ReportTakesOneOrTwoDirectories) {
+  const Arguments one = parse({"report", "out"});
+  EXPECT_THAT(one.positional, ElementsAre("out"));
+  EXPECT_EQ(one.output, "");
+  const Arguments two = parse({"report", "out/a", "-o", "both.html", "out/b"});
+  EXPECT_THAT(two.positional, ElementsAre("out/a", "out/b"));
+  EXPECT_EQ(two.output, "both.html");
+  EXPECT_THAT(error_of({"report"}), HasSubstr("usage: muster report DIR [DIR] [-o FILE]"));
+  EXPECT_THAT(error_of({"report", "a", "b", "c"}), HasSubstr("usage: muster report"));
+}
+
 TEST(Arguments, MistakesAreNamedWithTheNearestWord) {
   struct Row {
     Words words;

@@ -99,7 +99,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"no_such_model", {"-m", "/nowhere/model"}, 3, "/nowhere/model"},
         Refusal{"model_not_in_cache", {"-m", "some/model"}, 3, "huggingface-cli download some/model"},
         Refusal{"unknown_schedule", {"--schedule", "balancd"}, 2, "balanced"},
-        Refusal{"int8", {"--dtype", "int8"}, 2, "int8"},
+        Refusal{
+            "fp16_on_a_cpu", {"--dtype", "fp16"}, 2, "a CPU has no fast fp16"},  // int8: hardware_test.cpp
         Refusal{"too_long_a_window", {"--max-length", "100000"}, 2, "max_length"},
         Refusal{"no_such_prompt", {"--prompt-name", "nonsense"}, 2, "nonsense"},
         Refusal{"typo_in_flag", {"--batch-tokns", "5"}, 2, "--batch-tokens"}),

@@ -32,6 +32,13 @@ struct SearchOptions {
 /// The nearest documents of an embeddings.h5 by cosine similarity.
 core::ExitCode search_command(const Registry& registry, const SearchOptions& options);
 
+struct ReportOptions {
+  std::vector<std::string> directories;  ///< one, or two to compare
+  std::string output;                    ///< "": report.html in the one directory, or here for two
+};
+/// report.html of an output directory, finished or not; prints where it is.
+core::ExitCode report_command(const Registry& registry, const ReportOptions& options);
+
 /// What --version prints.
 std::string versions_text();
 

@@ -17,6 +17,7 @@
 #include "muster/io/hdf5_results.h"
 #include "muster/io/run_directory.h"
 #include "muster/plan/plan.h"
+#include "muster/report/report.h"
 
 namespace muster::phases {
 
@@ -105,6 +106,12 @@ struct PhaseContext {
   device::Device device;
 };
 
+/// A finished output directory, to add to its report.html from: no model is loaded for that.
+struct ReportSource {
+  std::string directory;
+  const config::Config* config = nullptr;  ///< of the job; null when it cannot be read any more
+};
+
 /// A phase as commands see it. One line in registry.cpp makes it known.
 struct PhaseInfo {
   std::string name;  ///< the command: "encode"
@@ -112,6 +119,8 @@ struct PhaseInfo {
   std::string unit;  ///< of an item's length: "tokens"
   config::Schema schema;
   std::function<std::unique_ptr<ItemPhase>(const PhaseContext&)> create;
+  /// Sections of report.html beside those that every phase has; they come first. May be empty.
+  std::function<std::vector<report::Section>(const ReportSource&)> report;
 };
 
 using Registry = std::vector<PhaseInfo>;

@@ -49,6 +49,10 @@ FinishedJob::FinishedJob(const Registry& registry, const std::string& directory)
   auto inputs = config_.strings("input.path");
   for (auto& input : inputs) input = from_start_folder(input, start);
   sources.sets.emplace_back("input.path", yaml_list(inputs));
+  if (info_->schema.find("report.labels") != nullptr) {
+    sources.sets.emplace_back("report.labels",
+                              core::json_quote(from_start_folder(config_.string("report.labels"), start)));
+  }
   config_ = config::load_config(info_->schema, sources);
 }
 

@@ -13,6 +13,7 @@
 #include "muster/models/text_encoder.h"
 #include "muster/text/lower_case.h"
 #include "muster/text/tokenizer.h"
+#include "phases/encode/embedding_map.h"
 #include "phases/runner/publish_rows.h"
 #include "phases/text_model/model_choice.h"
 
@@ -253,7 +254,9 @@ PhaseInfo encode_phase() {
   info.unit = "tokens";
   info.schema = config::common_schema();
   info.schema.add(encoder_schema());
+  info.schema.add(embedding_map_schema());
   info.create = [](const PhaseContext& context) { return std::make_unique<EncodePhase>(context); };
+  info.report = embedding_map;
   return info;
 }
 

@@ -51,6 +51,7 @@ core::ExitCode ItemJob::run() {
   comm::collectively(world_, [&] { check_disk(run_->path()); });
   try {
     watch();
+    start_recorder();
     const Outcome outcome = compute();
     if (outcome == Outcome::kComplete) publish();
     return finish(outcome);
@@ -148,6 +149,7 @@ io::Opened ItemJob::open_run() {
   const auto opened = run_->open(identity_, world_);
   comm::collectively(world_, [&] {
     if (!is_root() || opened == io::Opened::kFinished) return;
+    if (opened == io::Opened::kNew) forget_activity(run_->path());
     // A finished result that is worked on again keeps the config that its manifest lists until the new one is
     // there.
     if (!std::filesystem::exists(run_->file("manifest.json"))) write_resolved();
@@ -163,6 +165,7 @@ io::Opened ItemJob::open_run() {
     }
   });
   done_before_ = world_.broadcast_value(done_before_);
+  start_utc_ = world_.broadcast_string(start_utc_);  // names this start in what every rank writes
   return opened;
 }
 
@@ -211,12 +214,14 @@ void ItemJob::watch() {
 }
 
 ItemJob::Outcome ItemJob::compute() {
-  Activity activity(*watchdog_);
-  activity.main_steps("loading the model");
+  Activity activity(*watchdog_, *recorder_);
+  activity.main_steps("loading the model", WaitsFor::kOther);
+  recorder_->enter(Stage::kLoading);
   {
     const core::ScopedTimer timer(&load_seconds_);
     phase_->load();
   }
+  recorder_->enter(Stage::kComputing);
   const double begin = core::monotonic_seconds();
 
   std::unique_ptr<AcceptedItems> items;
@@ -258,12 +263,14 @@ ItemJob::Outcome ItemJob::compute() {
       while (feeder.next(queue_.stopped() ? WindowFeeder::Want::kStop : WindowFeeder::Want::kMore, queue_)) {
       }
       queue_.close();
+      recorder_->main_does(WaitsFor::kEnd);
       pool.join();
       totals_ = pool.totals();
       stopped = queue_.stopped();
       run_->flush();
-      activity.main_waits("the other ranks");
+      activity.main_waits("the other ranks", WaitsFor::kEnd);
       world_.barrier();  // the work service of rank 0 must outlive every request
+      recorder_->workers_end();
     } catch (const std::exception& error) {
       die(error);  // before the destructors, which would wait for ranks that wait for this one
     }
@@ -277,6 +284,7 @@ ItemJob::Outcome ItemJob::compute() {
 
 void ItemJob::publish() {
   const double begin = core::monotonic_seconds();
+  recorder_->enter(Stage::kPublishing);
   is_root() ? watchdog_->step("creating the result file")
             : watchdog_->waiting("rank 0, which creates the result file");
   core::fault_point("publish.begin");
@@ -343,6 +351,7 @@ void ItemJob::handle_signal(int signal) {
       }
     }
     if (run_) run_->flush();
+    if (recorder_) recorder_->end(fmt::format("ended by signal {}", signal));
     if (watchdog_) watchdog_->leave();
   } catch (const std::exception& error) {
     core::log::error("{}", error.what());
@@ -358,6 +367,7 @@ void ItemJob::die(const std::exception& error) {
   }
   try {
     if (run_) run_->flush();
+    if (recorder_) recorder_->end(error.what());
   } catch (const std::exception& second) {
     core::log::debug("saving what was finished failed too: {}", second.what());
   }

@@ -11,6 +11,7 @@
 #include "muster/phases/item_job.h"
 #include "phases/runner/batch_queue.h"
 #include "phases/runner/publish_rows.h"
+#include "phases/runner/recorder.h"
 #include "phases/runner/survey.h"
 #include "phases/runner/worker_pool.h"
 
@@ -38,6 +39,7 @@ class ItemJob {
   void check_disk(const std::string& directory);
   void check_output_place() const;
   void watch();
+  void start_recorder();
 
   // The work: an error here ends the job from the rank that met it.
   enum class Outcome { kComplete, kStopped };
@@ -48,6 +50,7 @@ class ItemJob {
   void write_metrics();
   void write_final_manifest(core::ExitCode code);
   void summarize(core::ExitCode code) const;
+  void write_report(const std::vector<std::string>& accounts) const;
   core::ExitCode final_code() const;
 
   void handle_signal(int signal);
@@ -65,9 +68,10 @@ class ItemJob {
   double start_;
   std::string start_utc_;
   std::unique_ptr<ItemPhase> phase_;
-  std::mutex
-      signal_mutex_;  ///< held while the signal thread looks at run_ and watchdog_, and while they change
+  std::mutex signal_mutex_;  ///< held while the signal thread looks at run_, recorder_ and watchdog_, and
+                             ///< while they change
   std::unique_ptr<io::RunDirectory> run_;
+  std::unique_ptr<Recorder> recorder_;
   Survey survey_;
   std::string rejects_;  ///< lines of rejects.jsonl
   io::Identity identity_;

@@ -10,6 +10,7 @@
 #include "muster/core/file.h"
 #include "muster/core/log.h"
 #include "muster/core/strings.h"
+#include "phases/report/job_report.h"
 #include "phases/runner/item_job_impl.h"
 #include "phases/runner/plan_report.h"
 
@@ -58,6 +59,37 @@ void ItemJob::check_output_place() const {
   }
 }
 
+void ItemJob::start_recorder() {
+  const Footprint footprint = phase_->footprint();
+  const auto cut = phase_->cut();
+  RankActivity who;
+  who.start_utc = start_utc_;
+  who.job = request_.phase.name;
+  who.command = request_.command;
+  who.host = session_.place().host;
+  who.device = device_.name();
+  who.cpu = device::cpu_model();
+  who.rank = world_.rank();
+  who.ranks = world_.size();
+  who.workers = workers_;
+  who.cores = static_cast<int>(session_.place().cores.size());
+  who.host_memory = device::memory_info(device::Device{}).total_bytes;
+  who.rows = survey_.rows;
+  who.done_before = done_before_;
+  who.predicted_memory = footprint.weight_bytes > 0 ? rank_bytes(footprint, workers_) : 0;
+  who.expected_rate = footprint.weight_bytes > 0 ? footprint.flops_per_second : 0;
+  who.batch_budget = cut.batch_items == 0 ? cut.batch_tokens : 0;
+  who.tile = cut.tile;
+  auto recorder = std::make_unique<Recorder>(
+      Recorder::Config{.who = std::move(who),
+                       .path = activity_file(run_->path(), world_.rank()),
+                       .zero = start_,
+                       .flops = footprint.flops,
+                       .journal_seconds = [this] { return run_->commit_seconds_spent(); }});
+  const std::lock_guard lock(signal_mutex_);
+  recorder_ = std::move(recorder);
+}
+
 core::ExitCode ItemJob::report_finished() {
   int code = 0;
   comm::collectively(world_, [&] {
@@ -92,7 +124,9 @@ core::ExitCode ItemJob::finish(Outcome outcome) {
   items_done_ = world_.all_reduce_value(totals_.items, comm::Op::kSum);
   length_done_ = world_.all_reduce_value(totals_.length, comm::Op::kSum);
   write_metrics();
-  watchdog_->waiting("rank 0, which writes the manifest");
+  const auto accounts =
+      world_.gather_strings(recorder_->end(outcome == Outcome::kStopped ? "stopped" : "done"));
+  watchdog_->waiting("rank 0, which writes manifest and report");
   if (is_root() && outcome == Outcome::kComplete) {
     watchdog_->step("listing failures");
     write_failures();
@@ -100,6 +134,7 @@ core::ExitCode ItemJob::finish(Outcome outcome) {
     write_final_manifest(code);
   }
   if (is_root()) summarize(code);
+  if (is_root() && outcome == Outcome::kComplete) write_report(accounts);
   watchdog_->idle();
   world_.barrier();
   {
@@ -185,6 +220,20 @@ void ItemJob::write_final_manifest(core::ExitCode code) {
                                     .files = files,
                                     .facts = facts_});
   run_->close_reopened();
+}
+
+// Everything that counts is published by now: whatever goes wrong here is a warning.
+void ItemJob::write_report(const std::vector<std::string>& accounts) const {
+  watchdog_->step("writing report.html");
+  try {
+    auto record = read_job_record(run_->path(), accounts);
+    core::publish_text(run_->file("report.html"),
+                       report::to_html(job_report(request_.phase, record, {run_->path(), &config_})));
+    core::log::info("wrote {}", run_->file("report.html"));
+  } catch (const std::exception& error) {
+    core::log::warning("report.html is not written: {}; `muster report {}` does it", error.what(),
+                       run_->path());
+  }
 }
 
 void ItemJob::summarize(core::ExitCode code) const {

@@ -17,6 +17,10 @@ constexpr double kBaseBytes = 250e6;
 
 }  // namespace
 
+double rank_bytes(const Footprint& footprint, double workers) {
+  return kBaseBytes + footprint.weight_bytes + footprint.worker_bytes * workers;
+}
+
 PlanReport plan_report(const PhaseInfo& info, const config::Config& config, const ItemPhase& phase,
                        const formats::InputConfig& input, int ranks) {
   PlanReport report;
@@ -50,7 +54,7 @@ PlanReport plan_report(const PhaseInfo& info, const config::Config& config, cons
   const double workers =
       config.is_auto("run.workers") ? 1 : static_cast<double>(config.integer("run.workers"));
   report.wall_seconds = flops * report.balance / ranks / (footprint.flops_per_second * workers);
-  report.rank_bytes = kBaseBytes + footprint.weight_bytes + footprint.worker_bytes * workers;
+  report.rank_bytes = rank_bytes(footprint, workers);
   const double output = static_cast<double>(phase.result_bytes()) * static_cast<double>(report.items);
 
   auto& text = report.text;

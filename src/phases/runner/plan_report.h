@@ -18,6 +18,9 @@ struct PlanReport {
   std::string text;  ///< a table for people
 };
 
+/// Host memory of a rank: the program, one prepared model, and what its workers need.
+double rank_bytes(const Footprint& footprint, double workers);
+
 /// Reads and prepares the input once (no weights), cuts and deals it exactly as a run on `ranks` ranks would.
 PlanReport plan_report(const PhaseInfo& info, const config::Config& config, const ItemPhase& phase,
                        const formats::InputConfig& input, int ranks);

@@ -40,10 +40,11 @@ bool WindowFeeder::next(Want want, BatchQueue& queue) {
   queue.wait_below(low_water_);
   std::vector<std::string> texts;
   window_count_ = 0;
+  activity_.recorder().main_does(WaitsFor::kInput);
   if (communicator_.is_root() && want == Want::kMore) texts = read_window();
   texts.resize(communicator_.is_root() ? static_cast<std::size_t>(communicator_.size()) : 0);
 
-  activity_.main_waits(fmt::format("window {}", window_));
+  activity_.main_waits(fmt::format("window {}", window_), WaitsFor::kRanks);
   const std::uint64_t word =
       communicator_.all_reduce_value(want == Want::kStop ? kStopWord : window_count_, comm::Op::kMax);
   if (word == 0) return false;
@@ -56,12 +57,16 @@ bool WindowFeeder::next(Want want, BatchQueue& queue) {
   texts.clear();
   const auto prepared = communicator_.gather_strings(prepare(mine));
   std::vector<std::string> shares;
-  if (communicator_.is_root()) shares = deal(prepared);
+  if (communicator_.is_root()) {
+    activity_.recorder().main_does(WaitsFor::kInput);
+    shares = deal(prepared);
+  }
   shares.resize(communicator_.is_root() ? static_cast<std::size_t>(communicator_.size()) : 0);
   core::fault_point("window.deal");
   auto batches = unpack_batches(communicator_.scatter_strings(shares));
   low_water_ = std::max(batches.size() / 4, static_cast<std::size_t>(config_.workers) + 1);
   queue.push(std::move(batches));
+  activity_.recorder().main_does(WaitsFor::kOther);
   if (config_.schedule == Schedule::kDynamic) fetch_dynamic(queue);
   ++window_;
   return true;
@@ -91,14 +96,14 @@ std::vector<std::string> WindowFeeder::read_window() {
 }
 
 std::string WindowFeeder::prepare(const std::string& texts) const {
-  activity_.main_steps(fmt::format("preparing window {}", window_));
+  activity_.main_steps(fmt::format("preparing window {}", window_), WaitsFor::kPreparing);
   std::string blob;
   PreparedItem item;
   for (const auto& [row, text] : unpack_texts(texts)) {
     phase_.prepare(text, item);
     pack_item(blob, row, item);
   }
-  activity_.main_waits(fmt::format("window {}", window_));
+  activity_.main_waits(fmt::format("window {}", window_), WaitsFor::kRanks);
   return blob;
 }
 
@@ -141,7 +146,7 @@ void WindowFeeder::note_plan(std::span<const std::uint32_t> lengths,
 
 void WindowFeeder::fetch_dynamic(BatchQueue& queue) {
   for (;;) {
-    activity_.main_waits("the work service");
+    activity_.main_waits("the work service", WaitsFor::kRanks);
     queue.wait_below(static_cast<std::size_t>(config_.workers) + 1);
     if (queue.stopped()) return;
     auto packed = service_->request();

@@ -27,7 +27,7 @@ formats::Record failure_record(std::uint64_t row, std::string_view reason) {
 
 WorkerPool::WorkerPool(Surroundings around, Config config)
     : around_(around), config_(std::move(config)), any_success_(config_.had_success) {
-  for (int i = 0; i < config_.workers; ++i) threads_.emplace_back([this] { work(); });
+  for (int i = 0; i < config_.workers; ++i) threads_.emplace_back([this, i] { work(i); });
 }
 
 WorkerPool::~WorkerPool() {
@@ -46,20 +46,27 @@ PoolTotals WorkerPool::totals() const {
   return totals_;
 }
 
-void WorkerPool::work() {
+void WorkerPool::work(int number) {
+  auto& recorder = around_.activity.recorder();
   try {
+    recorder.worker_waits(number);
     const auto worker = around_.phase.make_worker();
-    while (const auto batch = around_.queue.pop()) run_batch(*worker, *batch);
+    while (const auto batch = around_.queue.pop()) {
+      recorder.worker_works(number);
+      run_batch(*worker, number, *batch);
+      recorder.worker_waits(number);
+    }
   } catch (const std::exception& error) {
     config_.on_fatal(error);
   }
 }
 
-void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
+void WorkerPool::run_batch(ItemWorker& worker, int number, const Batch& batch) {
   around_.activity.batch_begins(fmt::format("batch {} ({} items)", batch.number, batch.items.size()));
   core::fault_point("worker.before_batch");
   std::vector<formats::Record> records;
   records.reserve(batch.items.size());
+  const double begin = core::monotonic_seconds();
   double busy = 0;
   std::uint64_t length = 0, refused = 0;
   {
@@ -100,7 +107,15 @@ void WorkerPool::run_batch(ItemWorker& worker, const Batch& batch) {
   }
   core::fault_point("worker.after_batch");
   const std::uint64_t count = records.size();
-  around_.run.append(std::move(records));
+  auto& recorder = around_.activity.recorder();
+  recorder.batch_done(
+      {.worker = number, .begin = begin, .end = begin + busy, .items = batch.items, .records = records});
+  double saving = 0;
+  {
+    const core::ScopedTimer timer(&saving);
+    around_.run.append(std::move(records));
+  }
+  recorder.saved(saving);
   around_.activity.watchdog().add_progress(count, length, busy);
   around_.activity.batch_ends();
 }

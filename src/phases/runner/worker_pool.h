@@ -50,8 +50,8 @@ class WorkerPool {
   PoolTotals totals() const;
 
  private:
-  void work();
-  void run_batch(ItemWorker& worker, const Batch& batch);
+  void work(int number);
+  void run_batch(ItemWorker& worker, int number, const Batch& batch);
   void run_items(ItemWorker& worker, std::span<const ItemView> items, std::vector<formats::Record>& records);
   void halve_for_memory(ItemWorker& worker, std::span<const ItemView> items, std::size_t bytes,
                         std::vector<formats::Record>& records);

@@ -103,7 +103,7 @@ void add_compute(Schema& schema) {
             .help = kCompact})
       .add({.name = "run.dtype",
             .default_value = "auto",
-            .doc = "auto: bf16 if the hardware has it, else fp32, GPU fp16; int8: CPUs with AVX512-VNNI",
+            .doc = "auto: bf16 if the hardware has it, else fp32, GPU fp16",
             .flags = {"--dtype"},
             .affects = kYes,
             .choices = {"auto", "fp32", "bf16", "fp16", "int8"}})

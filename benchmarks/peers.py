@@ -55,7 +55,10 @@ def openvino_model(arguments):
 
         def __init__(self):
             super().__init__()
-            self.encoder = AutoModel.from_pretrained(arguments.model, attn_implementation="sdpa").eval()
+            try:
+                self.encoder = AutoModel.from_pretrained(arguments.model, attn_implementation="sdpa").eval()
+            except ValueError:  # MPNet, for one, has only the plain one
+                self.encoder = AutoModel.from_pretrained(arguments.model, attn_implementation="eager").eval()
 
         def forward(self, input_ids, attention_mask):
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -127,7 +130,7 @@ def muster_rate(arguments, documents, dtype):
             start = time.perf_counter()
             ended = subprocess.run(
                 [arguments.muster, "encode", "-m", arguments.model, "-i", source, "-o", out, "-n", str(ranks),
-                 "--workers", str(workers), "--dtype", dtype],
+                 "--workers", str(workers), "--dtype", dtype, "--map-points", "0"],
                 check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             setting = f"{ranks} ranks x {workers} workers"
             whole[setting] = len(documents) / (time.perf_counter() - start)

@@ -26,9 +26,6 @@ constexpr PoolingName kNames[] = {
     {Pooling::kLastToken, "lasttoken", "pooling_mode_lasttoken"},
 };
 
-// Nothing left to divide by (a text that is all prompt) gives zeros, as in sentence-transformers.
-constexpr float kSmallestWeight = 1e-9f;
-
 Pooling mode_from(const formats::JsonValue& json) {
   for (const auto& [mode, name, key] : kNames)
     if (json.view() == name) return mode;

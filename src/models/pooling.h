@@ -18,6 +18,9 @@ struct PoolingConfig {
   static PoolingConfig read(const formats::JsonValue& json, std::int64_t hidden);
 };
 
+/// Nothing left to divide by (a text that is all prompt) gives zeros, as in sentence-transformers.
+inline constexpr float kSmallestWeight = 1e-9f;
+
 /// Makes one vector of a text's hidden states [tokens, hidden]: modes one after another, each in fp32 and
 /// token by token, so that the sum is the same whatever is beside the text. The first `prompt_tokens` are
 /// left out.

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "models/batch_pooling.h"
 #include "models/sentence_folder.h"
 #include "models/token_batch.h"
 #include "muster/core/error.h"
@@ -105,21 +106,30 @@ class SentenceEncoder final : public TextEncoder {
 
   // [rows, hidden] -> fp32 [texts in whole tiles, modes * hidden] on the host
   at::Tensor pool_texts(const at::Tensor& hidden_states, const PackedTexts& texts) const {
-    const at::Tensor states = hidden_states.to(c10::DeviceType::CPU, c10::ScalarType::Float).contiguous();
+    const auto count = static_cast<std::int64_t>(texts.lengths.size());
+    const auto modes = static_cast<std::int64_t>(folder_.pooling.modes.size());
+    const std::uint32_t prompt_tokens = folder_.pooling.include_prompt ? 0 : texts.prompt_tokens;
+    at::Tensor pooled =
+        at::zeros({nn::padded_rows(count), modes * hidden_states.size(1)}, c10::ScalarType::Float);
+    if (hidden_states.is_cpu())
+      pool_on_host(hidden_states, {texts.lengths, prompt_tokens}, pooled);
+    else  // the vectors are copied, not every token's state
+      pooled.narrow(0, 0, count)
+          .copy_(pool_batch(hidden_states, {texts.lengths, prompt_tokens}, folder_.pooling.modes));
+    return pooled;
+  }
+
+  void pool_on_host(const at::Tensor& hidden_states, const TextRows& texts, at::Tensor& pooled) const {
+    const at::Tensor states = hidden_states.to(c10::ScalarType::Float).contiguous();
     const auto hidden = static_cast<std::size_t>(states.size(1));
-    const std::size_t width = folder_.pooling.modes.size() * hidden;
-    const std::size_t prompt_tokens = folder_.pooling.include_prompt ? 0 : texts.prompt_tokens;
-    at::Tensor pooled = at::zeros(
-        {nn::padded_rows(static_cast<std::int64_t>(texts.lengths.size())), static_cast<std::int64_t>(width)},
-        c10::ScalarType::Float);
+    const auto width = static_cast<std::size_t>(pooled.size(1));
     const float* row = states.const_data_ptr<float>();
     auto* out = pooled.mutable_data_ptr<float>();
     for (const std::uint32_t length : texts.lengths) {
-      pool({row, length * hidden}, hidden, prompt_tokens, folder_.pooling.modes, {out, width});
+      pool({row, length * hidden}, hidden, texts.prompt_tokens, folder_.pooling.modes, {out, width});
       row += length * hidden;
       out += width;
     }
-    return pooled;
   }
 
   SentenceFolder folder_;

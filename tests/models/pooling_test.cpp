@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <ATen/Functions.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
-#include "models/pooling.h"
+#include "models/batch_pooling.h"
 #include "muster/core/error.h"
+#include "muster/core/philox.h"
 
 namespace muster::models {
 namespace {
@@ -63,6 +66,57 @@ TEST(Pooling, ANanIsNotHiddenByMax) {
   EXPECT_TRUE(std::isnan(out[0]));
   pool(states, 1, 0, {&mode, 1}, out);
   EXPECT_TRUE(std::isnan(out[0]));
+}
+
+constexpr Pooling kAllModes[] = {Pooling::kCls,         Pooling::kMean,         Pooling::kMax,
+                                 Pooling::kMeanSqrtLen, Pooling::kWeightedMean, Pooling::kLastToken};
+
+bool same_bytes(const float* a, const std::vector<float>& b) {
+  return std::memcmp(a, b.data(), b.size() * sizeof(float)) == 0;
+}
+
+// What GPUs compute, on the CPU: the same bytes as pool(), text by text.
+TEST(BatchPooling, IsPoolForEveryTextModeAndPrompt) {
+  constexpr std::size_t kHidden = 37, kRowsBehind = 5;
+  const std::vector<std::uint32_t> lengths{7, 1, 1, 300, 2, 64, 3, 3};
+  std::size_t tokens = 0;
+  for (const auto length : lengths) tokens += length;
+  std::vector<float> states((tokens + kRowsBehind) * kHidden);
+  core::Philox random(3, 0);
+  for (float& value : states) value = random.next_uniform() * 9 - 4;
+  const at::Tensor tensor = at::from_blob(
+      states.data(), {static_cast<std::int64_t>(tokens + kRowsBehind), static_cast<std::int64_t>(kHidden)},
+      c10::ScalarType::Float);
+
+  for (const std::uint32_t prompt_tokens : {0u, 1u, 2u, 9u}) {
+    const at::Tensor pooled = pool_batch(tensor, {lengths, prompt_tokens}, kAllModes).contiguous();
+    ASSERT_EQ(pooled.size(0), static_cast<std::int64_t>(lengths.size()));
+    const float* row = states.data();
+    const float* out = pooled.const_data_ptr<float>();
+    for (std::size_t text = 0; text < lengths.size(); ++text) {
+      for (const Pooling mode : kAllModes) {
+        std::vector<float> expected(kHidden);
+        pool({row, lengths[text] * kHidden}, kHidden, prompt_tokens, {&mode, 1}, expected);
+        EXPECT_TRUE(same_bytes(out, expected))
+            << pooling_name(mode) << " of text " << text << " without " << prompt_tokens << " tokens";
+        out += kHidden;
+      }
+      row += lengths[text] * kHidden;
+    }
+  }
+}
+
+TEST(BatchPooling, WidensSixteenBitStatesAndKeepsNaN) {
+  const std::vector<std::uint32_t> lengths{300, 2};
+  at::Tensor states = at::full({302, 1}, 1.0f, c10::ScalarType::BFloat16);  // their sum is no bf16 number
+  states[300][0] = NAN;
+  const Pooling modes[] = {Pooling::kMeanSqrtLen, Pooling::kMax};
+  const at::Tensor pooled = pool_batch(states, {lengths, 0}, modes).contiguous();
+  const float* out = pooled.const_data_ptr<float>();
+  EXPECT_EQ(out[0], 300 / std::sqrt(300.0f));
+  EXPECT_EQ(out[1], 1);
+  EXPECT_TRUE(std::isnan(out[2]));
+  EXPECT_TRUE(std::isnan(out[3]));
 }
 
 TEST(Pooling, Configs) {

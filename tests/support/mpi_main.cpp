@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <iostream>
+#include <string>
 
 #include "muster/core/log.h"
 #include "support/mpi_test.h"
@@ -16,17 +17,20 @@ comm::Session* the_session = nullptr;
 class FailuresOnly : public testing::EmptyTestEventListener {
  public:
   explicit FailuresOnly(int rank) : rank_(rank) {}
+  // Kept, because asking for the current test while a result comes in would wait for a lock that is held.
+  void OnTestStart(const testing::TestInfo& test) override {
+    test_ = std::string(test.test_suite_name()) + "." + test.name();
+  }
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    std::cerr << "[rank " << rank_ << "] " << (test == nullptr ? "" : test->test_suite_name()) << "."
-              << (test == nullptr ? "" : test->name()) << " "
+    std::cerr << "[rank " << rank_ << "] " << test_ << " "
               << (result.file_name() == nullptr ? "" : result.file_name()) << ":" << result.line_number()
               << ": " << result.message() << std::endl;
   }
 
  private:
   int rank_;
+  std::string test_;
 };
 
 void silence_other_ranks(int rank) {

@@ -3,7 +3,7 @@
 
 add_library(muster_options INTERFACE)
 target_compile_options(muster_options INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers
-  -Wno-restrict)  # GCC 12 sees overlaps in std::string that are not there (GCC bug 105651)
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)  # GCC 12 sees overlaps in std::string that are not there (GCC bug 105651)
 target_include_directories(muster_options INTERFACE ${PROJECT_SOURCE_DIR}/include)
 # Everyone formats with fmt; its definitions must also be those of the precompiled header.
 target_link_libraries(muster_options INTERFACE fmt::fmt)
@@ -11,9 +11,17 @@ if(CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache" AND CMAKE_CXX_COMPILER_ID STREQU
   # Lets ccache see through the precompiled header; with it go its sloppiness pch_defines,time_macros (scripts/build.sh).
   target_compile_options(muster_options INTERFACE -fpch-preprocess)
 endif()
-if(MUSTER_SANITIZE)
-  target_compile_options(muster_options INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer -g1)
+if(MUSTER_FUZZ AND NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  message(FATAL_ERROR "MUSTER_FUZZ needs libFuzzer: configure with the preset `fuzz`, or with clang++ 16 or newer")
+endif()
+if(MUSTER_SANITIZE OR MUSTER_FUZZ)
+  # What UndefinedBehaviorSanitizer finds ends the program, too.
+  target_compile_options(muster_options INTERFACE
+    -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   target_link_options(muster_options INTERFACE -fsanitize=address,undefined)
+endif()
+if(MUSTER_FUZZ)
+  target_compile_options(muster_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 # muster_room(<name> [ROOMS rooms...] [LIBRARIES targets...] [TORCH])

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Prepares a Debian 12 machine to build muster: the system packages and LibTorch. Idempotent; both are left alone when there.
 #
-#   scripts/bootstrap.sh [--cuda]
+#   scripts/bootstrap.sh [--cuda] [--full]
 #
+# --full adds what only scripts/test.sh --full needs: clang 16 with its sanitizers and libFuzzer (110 MB to fetch), and Slurm, whose
+# services the tests start by themselves.
 # LibTorch comes from LibTorch_ROOT, Torch_DIR, the cache folder or an importable torch; else three wheels are unpacked into the
 # cache folder (0.5 GB to fetch, 1.2 GB on disk). Those three are what libtorch_cpu.so needs to load. The other CUDA wheels
 # (cuBLAS, cuDNN, NCCL ...: 2 GB to fetch) come when there is a GPU, or with --cuda. A CUDA toolkit alone does not fetch them:
@@ -15,6 +17,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 readonly kPackages=(
   libopenmpi-dev openmpi-bin libhdf5-openmpi-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libpng-dev
   libicu-dev zlib1g-dev libssl-dev libgtest-dev libgmock-dev)
+# clang 16 and not 14, which is Debian's own but cannot parse <source_location> of GCC 12.
+readonly kFullPackages=(clang-16 libclang-rt-16-dev slurm-wlm munge iproute2)
 
 # What torch 2.11.0 declares (through cuda-toolkit 13.0.2), so that the libraries agree with each other.
 readonly kCpuWheels=("torch==$kLibtorchVersion" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
@@ -26,7 +30,7 @@ readonly kCudaWheels=(
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Tools may come from anywhere; libraries are asked of dpkg.
+# missing_packages LIBRARY...: tools may come from anywhere; libraries are asked of dpkg.
 missing_packages() {
   local missing=() installed package
   have "${CXX:-c++}" || missing+=(g++)
@@ -37,9 +41,9 @@ missing_packages() {
   elif [[ -z $(find_libtorch) || ! -e $(cache_dir)/models/all-MiniLM-L6-v2 ]] && ! python3 -c 'import pip' 2>/dev/null; then
     missing+=(python3-pip)
   fi
-  installed=" $(dpkg-query -W -f='${db:Status-Abbrev}${binary:Package}\n' "${kPackages[@]}" 2>/dev/null |
+  installed=" $(dpkg-query -W -f='${db:Status-Abbrev}${binary:Package}\n' "$@" 2>/dev/null |
     sed -n 's/^ii *\([^:]*\).*/\1/p' | tr '\n' ' ' || true)"
-  for package in "${kPackages[@]}"; do
+  for package in "$@"; do
     [[ $installed == *" $package "* ]] || missing+=("$package")
   done
   echo "${missing[*]}"
@@ -68,11 +72,12 @@ install_packages() {
   apt_quietly "${install[@]}" || fail 2 "apt-get could not install $* (above)"
 }
 
+# check_packages LIBRARY...: what is missing of them and of the tools is installed.
 check_packages() {
   [[ -z ${MUSTER_NO_PACKAGES:-} ]] || return 0
   local missing
-  have dpkg-query || fail 2 "this is no Debian: install ${kPackages[*]} by their names here, then set MUSTER_NO_PACKAGES=1"
-  missing=$(missing_packages)
+  have dpkg-query || fail 2 "this is no Debian: install $* by their names here, then set MUSTER_NO_PACKAGES=1"
+  missing=$(missing_packages "$@")
   [[ -n $missing ]] || return 0
   if (($(id -u) != 0)); then
     say "packages are missing and this is not root; ask for this line, then start again:"
@@ -133,15 +138,18 @@ lock_cache() {
 }
 
 main() {
-  local want_cuda=no libtorch version
-  case "${1:-}" in
-    --cuda) want_cuda=yes ;;
-    "") ;;
-    *) fail 2 "usage: scripts/bootstrap.sh [--cuda]" ;;
-  esac
+  local want_cuda=no packages=("${kPackages[@]}") libtorch version
+  while (($# > 0)); do
+    case "$1" in
+      --cuda) want_cuda=yes ;;
+      --full) packages+=("${kFullPackages[@]}") ;;
+      *) fail 2 "usage: scripts/bootstrap.sh [--cuda] [--full]" ;;
+    esac
+    shift
+  done
   if [[ -e /dev/nvidia0 ]]; then want_cuda=yes; fi
 
-  check_packages
+  check_packages "${packages[@]}"
   libtorch=$(find_libtorch)
   if [[ -z $libtorch ]]; then
     lock_cache

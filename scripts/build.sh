@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Configures and builds with a preset: default, cpu and cuda go to build/, asan to build/asan.
+# Configures and builds with a preset: default, cpu and cuda go to build/, asan and fuzz to folders of their own in it.
 #
-#   scripts/build.sh [default|cpu|cuda|asan] [-DNAME=VALUE ...] [--target NAME ...]
+#   scripts/build.sh [default|cpu|cuda|asan|fuzz] [-DNAME=VALUE ...] [--target NAME ...]
 #
 # The default preset builds libmuster_cuda.so where the CUDA headers and NCCL are found. The number of compile jobs is limited by
 # memory (2 GB each) as well as by cores; CMAKE_BUILD_PARALLEL_LEVEL overrides it. ccache is used when it is there.
@@ -11,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$repo_root"
 
 preset=default
-if [[ ${1:-} =~ ^(default|cpu|cuda|asan)$ ]]; then
+if [[ ${1:-} =~ ^(default|cpu|cuda|asan|fuzz)$ ]]; then
   preset=$1
   shift
 fi
@@ -21,7 +21,7 @@ while [[ ${1:-} == -D* ]]; do
   shift
 done
 binary_dir=$repo_root/build
-if [[ $preset == asan ]]; then binary_dir=$repo_root/build/asan; fi
+if [[ $preset == asan || $preset == fuzz ]]; then binary_dir=$repo_root/build/$preset; fi
 
 libtorch=$(find_libtorch)
 [[ -n $libtorch ]] || fail 2 "LibTorch was not found; run scripts/bootstrap.sh, or set LibTorch_ROOT"

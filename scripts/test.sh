@@ -17,7 +17,7 @@ if [[ ${1:-} == --full ]]; then
   selection=()
   shift
 fi
-scripts/bootstrap.sh
+if [[ $full == yes ]]; then scripts/bootstrap.sh --full; else scripts/bootstrap.sh; fi
 scripts/fetch_models.sh all-MiniLM-L6-v2
 if [[ $full == yes ]]; then
   scripts/fetch_models.sh all-mpnet-base-v2

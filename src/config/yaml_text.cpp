@@ -2,12 +2,15 @@
 #include "yaml_text.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
+#include <sstream>
+#include <utility>
 
 #include "muster/core/error.h"
 #include "muster/core/file.h"
@@ -64,6 +67,48 @@ std::string yaml_error(const YAML::Exception& error) {
   return fmt::format("is not valid YAML: {} (column {})", error.msg, error.mark.column + 1);
 }
 
+/// Notes where the first value of every document begins; the rest is none of its business.
+class DocumentStarts final : public YAML::EventHandler {
+ public:
+  std::vector<YAML::Mark> marks;
+
+  void OnDocumentStart(const YAML::Mark&) override { waiting_ = true; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { note(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { note(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t, const std::string&) override {
+    note(mark);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    note(mark);
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    note(mark);
+  }
+  void OnMapEnd() override {}
+
+ private:
+  void note(const YAML::Mark& mark) {
+    if (std::exchange(waiting_, false)) marks.push_back(mark);
+  }
+  bool waiting_ = false;
+};
+
+/// Where a second document begins, if there is one. Two documents and no more are looked for: where a value
+/// cannot begin, as in ", a", yaml-cpp finds empty documents without end.
+std::optional<YAML::Mark> second_document(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentStarts starts;
+  if (!parser.HandleNextDocument(starts) || !parser.HandleNextDocument(starts)) return std::nullopt;
+  const YAML::Mark first = starts.marks.at(0), second = starts.marks.at(1);
+  if (first.pos == second.pos) throw YAML::ParserException(second, "a value cannot begin here");
+  return second;
+}
+
 /// The one document of a file as a map; an empty node when there were problems.
 YAML::Node parse_document(const std::string& path, Problems& problems) {
   std::error_code ignored;
@@ -84,17 +129,17 @@ YAML::Node parse_document(const std::string& path, Problems& problems) {
     return {};
   }
   try {
-    const auto documents = YAML::LoadAll(text);
-    if (documents.empty() || documents.front().IsNull()) {
-      problems.add(fmt::format("{} is empty; a config file has keys such as `job: encode`", path));
-    } else if (documents.size() > 1) {
+    const auto second = second_document(text);
+    const YAML::Node document = YAML::Load(text);
+    if (second) {
       problems.add(fmt::format("{}:{}: a second document begins (`---`); a config file has one", path,
-                               line_of(documents[1])));
-    } else if (!documents.front().IsMap()) {
-      problems.add(
-          fmt::format("{}:{}: expected keys such as `job: encode`", path, line_of(documents.front())));
+                               second->line + 1));
+    } else if (document.IsNull()) {
+      problems.add(fmt::format("{} is empty; a config file has keys such as `job: encode`", path));
+    } else if (!document.IsMap()) {
+      problems.add(fmt::format("{}:{}: expected keys such as `job: encode`", path, line_of(document)));
     } else {
-      return documents.front();
+      return document;
     }
   } catch (const YAML::Exception& error) {
     problems.add(fmt::format("{}:{}: {}", path, error.mark.line + 1, yaml_error(error)));
@@ -233,6 +278,9 @@ InlineValue read_inline(const Key& key, const std::string& text) {
     return out;
   }
   try {
+    if (const auto more = second_document(text)) {
+      throw YAML::ParserException(*more, "something follows the closing quote or bracket");
+    }
     const YAML::Node node = YAML::Load(text);
     const bool plain =
         std::all_of(node.begin(), node.end(), [](const auto& element) { return element.IsScalar(); });

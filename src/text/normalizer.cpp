@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/normalizer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -154,7 +156,14 @@ void Normalizer::add_replace(const formats::JsonValue& section) {
   }
   const auto text = pattern.at("String");
   if (text.view().empty()) text.fail("is empty");
-  steps_.push_back({Kind::kReplace, decoded(text.view()), decoded(section.at("content").view())});
+  Step step{Kind::kReplace, decoded(text.view()), decoded(section.at("content").view())};
+  // Steps that each double a text would fill the memory from a page of JSON.
+  constexpr double kMaxGrowth = 100;
+  growth_ *=
+      std::max(1.0, static_cast<double>(step.content.size()) / static_cast<double>(step.pattern.size()));
+  if (growth_ > kMaxGrowth)
+    section.fail(fmt::format("lets the normalizer make a text more than {} times as long", kMaxGrowth));
+  steps_.push_back(std::move(step));
 }
 
 void Normalizer::build_ascii_map() {

@@ -65,6 +65,7 @@ class Normalizer {
 
   static constexpr std::uint8_t kDrop = 0xFF;
   std::vector<Step> steps_;
+  double growth_ = 1;  ///< how many times as long all kReplace together can make a text
   bool has_ascii_map_ = false;
   std::array<std::uint8_t, 128> ascii_map_{};
 };

@@ -90,6 +90,8 @@ TEST(ConfigErrors, FilesThatAreNoConfig) {
       {"job: \xc0\xaf\n", "FILE:1: not UTF-8 text; save the file as UTF-8"},
       {"job: \xed\xa0\x80\n", "FILE:1: not UTF-8 text; save the file as UTF-8"},
       {"{[a]: 1}", "FILE:1: a key must be a plain name"},
+      {", job: encode", "FILE:1: is not valid YAML: a value cannot begin here (column 1)"},
+      {"# a\n,\n", "FILE:2: is not valid YAML: a value cannot begin here (column 1)"},
   };
   for (const auto& row : rows) EXPECT_EQ(problems_of(relaxed_schema(), row.yaml), row.message) << row.yaml;
   EXPECT_THAT(problems_of(relaxed_schema(), "job: encode\nrun:\n\tseed: 1\n"),
@@ -99,6 +101,20 @@ TEST(ConfigErrors, FilesThatAreNoConfig) {
   EXPECT_THAT(problems_of(relaxed_schema(), std::string_view("job: a\0b\n", 9)),
               HasSubstr("FILE:1: not UTF-8 text"));
   EXPECT_THAT(problems_of(relaxed_schema(), "\xff\xfej\0o\0b\0"), HasSubstr("FILE:1: not UTF-8 text"));
+}
+
+TEST(ConfigErrors, NothingFollowsAQuotedTextOrAList) {
+  struct Case {
+    const char *key, *text;
+  };
+  for (const auto& [key, text] : {Case{"input.path", "[a] b]"},
+                                  {"input.path", "[a], [b]"},
+                                  {"job", "\"a\" \"b\""},
+                                  {"job", "'a' b'"}}) {
+    EXPECT_THAT(problems_of(relaxed_schema(), "job: x", {.sets = {{key, text}}}),
+                HasSubstr(std::string("--set: '") + key + "' is not valid YAML"))
+        << text;
+  }
 }
 
 TEST(ConfigErrors, UnreadableFilesAreUsageErrors) {

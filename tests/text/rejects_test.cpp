@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "muster/core/error.h"
+#include "muster/core/strings.h"
 #include "text/support.h"
 
 namespace muster::text {
@@ -42,6 +43,12 @@ std::string refusal(const std::string& json) {
     return std::string("another error: ") + error.what();
   }
   return "accepted";
+}
+
+/// A normalizer that makes two of every a.
+constexpr const char* kDoubling = R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})";
+std::string join_copies(const std::string& text, std::size_t count) {
+  return core::join(std::vector(count, text), ",");
 }
 
 std::string added(
@@ -139,6 +146,13 @@ TEST(TokenizerRejects, UnsupportedAndDamagedParts) {
       {"replacing nothing",
        {.normalizer = R"({"type":"Replace","pattern":{"String":""},"content":"x"})"},
        {"normalizer.pattern", "empty"}},
+      {"a replacement that fills the memory",
+       {.normalizer =
+            R"({"type":"Replace","pattern":{"String":"a"},"content":")" + std::string(101, 'x') + "\"}"},
+       {"normalizer", "100 times as long"}},
+      {"replacements that multiply",
+       {.normalizer = R"({"type":"Sequence","normalizers":[)" + join_copies(kDoubling, 7) + "]}"},
+       {"normalizer.normalizers[6]", "100 times as long"}},
       {"pre-tokenizer type",
        {.pre_tokenizer = R"({"type":"Metaspace","replacement":"_"})"},
        {"pre_tokenizer", "Metaspace", "not supported"}},

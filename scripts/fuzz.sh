@@ -34,7 +34,7 @@ jobs=$(build_jobs)
 seconds=$((minutes * 60 * jobs / ${#targets[@]}))
 if ((seconds < 1)); then seconds=1; fi
 export TMPDIR
-TMPDIR=$(mktemp -d)
+TMPDIR=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)  # targets write many small files
 trap 'rm -rf "$TMPDIR"' EXIT
 mkdir -p "$binary_dir/findings"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -284,6 +285,8 @@ ItemJob::Outcome ItemJob::compute() {
 
 void ItemJob::publish() {
   const double begin = core::monotonic_seconds();
+  ::malloc_trim(
+      0);  // what windows and batches used, before every row of this rank's share gets a place in memory
   recorder_->enter(Stage::kPublishing);
   is_root() ? watchdog_->step("creating the result file")
             : watchdog_->waiting("rank 0, which creates the result file");

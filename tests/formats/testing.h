@@ -2,7 +2,6 @@
 #pragma once
 #include <gtest/gtest.h>
 #include <stdlib.h>
-#include <zlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -12,6 +11,7 @@
 
 #include "muster/core/error.h"
 #include "muster/formats/item_source.h"
+#include "support/gzip.h"
 
 namespace muster::testing {
 
@@ -42,22 +42,6 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
-
-/// One gzip member.
-inline std::string gzip(std::string_view text) {
-  z_stream stream{};
-  if (deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
-    throw std::bad_alloc();
-  std::string out(deflateBound(&stream, text.size()) + 32, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
 
 /// The message of the DataError that `action` must throw.
 template <class F>

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <zlib.h>
-
-#include <new>
-
 #include "fuzz/support.h"
 #include "fuzz/targets.h"
 #include "muster/formats/byte_source.h"
+#include "support/gzip.h"
 
 namespace muster::fuzz {
 namespace {
@@ -17,22 +14,6 @@ std::optional<std::string> unpacked(std::string_view file, std::uint8_t portions
     return read_all(*formats::decompress_source(portioned_source(std::string(file), portions), "fuzz.gz"),
                     kMaxBytes);
   });
-}
-
-/// One gzip member.
-std::string packed(std::string_view text) {
-  z_stream stream{};
-  if (deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
-    throw std::bad_alloc();
-  std::string out(deflateBound(&stream, text.size()) + 32, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
 }
 
 /// Any bytes as a file.
@@ -48,11 +29,11 @@ void pack_and_damage(std::string_view bytes, std::uint16_t where, std::uint8_t f
   const std::string text = "no magic bytes: " + std::string(bytes);
   const std::size_t half = where % text.size();
   const std::string file =
-      packed(text.substr(0, half)) + packed(text.substr(half)) + std::string(flip % 3, '\0');
+      testing::gzip(text.substr(0, half)) + testing::gzip(text.substr(half)) + std::string(flip % 3, '\0');
   expect(unpacked(file, portions) == text, "what was packed is unpacked");
 
   constexpr std::size_t kMagicBytes = 2;
-  const std::string one = packed(text);
+  const std::string one = testing::gzip(text);
   const std::size_t kept = kMagicBytes + where % (one.size() - kMagicBytes);
   expect(!unpacked(one.substr(0, kept), portions), "a member that is cut off is noticed");
   std::string damaged = one;

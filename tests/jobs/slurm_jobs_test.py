@@ -30,6 +30,9 @@ SKIP = 77
 # it comes 10 to 40 seconds after the start. The job would need this long on one worker, and has two.
 PREEMPTED_SECONDS = 65
 
+# Slurm shows a passing flag (SIGNALING, COMPLETING, ...) in the place of the state: only these are an end.
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+
 SANDBOX_SECONDS = 540  # below ctest's limit, so that the folder is removed in any case
 
 
@@ -114,15 +117,15 @@ class Job:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             tasks = self.show()
-            if all(task["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL") for task in tasks):
+            if all(task["JobState"] in ENDED for task in tasks):
                 return tasks
             time.sleep(0.5)
         raise AssertionError(f"job {self.number} did not end within {seconds} s: {self.show()}\n{self.log()}")
 
-    def wait_for_restart(self, seconds=60):
+    def wait_for_restart(self, seconds=120):
         deadline = time.monotonic() + seconds
         while (task := self.show()[0])["Restarts"] == "0":
-            if task["JobState"] not in ("PENDING", "RUNNING", "COMPLETING") or time.monotonic() > deadline:
+            if task["JobState"] in ENDED or time.monotonic() > deadline:
                 raise AssertionError(f"job {self.number} was not requeued: {task}\n{self.log()}")
             time.sleep(0.2)
 

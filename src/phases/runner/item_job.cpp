@@ -20,8 +20,7 @@
 namespace muster::phases {
 namespace {
 
-constexpr std::uint64_t kRowsAStep = 65536;   // how often a pass over the input tells the watchdog
-constexpr double kLongestCommit = 24 * 3600;  // seconds; `none` would never save anything
+constexpr std::uint64_t kRowsAStep = 65536;  // how often a pass over the input tells the watchdog
 
 }  // namespace
 
@@ -30,16 +29,13 @@ core::ExitCode run_item_job(comm::Session& session, const JobRequest& request) {
   return job.run();
 }
 
-ItemJob::ItemJob(comm::Session& session, const JobRequest& request)
-    : session_(session),
-      world_(session.world()),
-      request_(request),
-      config_(request.config),
-      start_(core::monotonic_seconds()),
-      start_utc_(core::utc_now()),
-      signals_(std::make_unique<comm::SignalThread>([this](int signal) { handle_signal(signal); })) {}
+ItemJob::ItemJob(comm::Session& session, const JobRequest& request) : JobFrame(session, request) {
+  start_signals([this] { queue_.stop(); });
+}
 
-ItemJob::~ItemJob() = default;
+ItemJob::~ItemJob() {
+  end_signals();
+}
 
 core::ExitCode ItemJob::run() {
   comm::collectively(world_, [&] { choose_device(); });
@@ -49,10 +45,10 @@ core::ExitCode ItemJob::run() {
   open_directory();
   comm::collectively(world_, [&] { survey(); });
   if (open_run() == io::Opened::kFinished) return report_finished();
-  comm::collectively(world_, [&] { check_disk(run_->path()); });
+  comm::collectively(world_, [&] { check_room(run_->path()); });
   try {
     watch();
-    start_recorder();
+    begin_account();
     const Outcome outcome = compute();
     if (outcome == Outcome::kComplete) publish();
     return finish(outcome);
@@ -61,78 +57,11 @@ core::ExitCode ItemJob::run() {
   }
 }
 
-void ItemJob::choose_device() {
-  const device::DeviceConfig wanted{.device = config_.string("run.device"),
-                                    .gpu_ids = config_.integers("run.gpu_ids")};
-  device_ = device::choose_device(wanted, session_.place().local_rank);
-  if (device_.kind != device::Kind::kCuda) return;
-  const std::string who = comm::rank_label(session_.place());
-  core::log::set_label(fmt::format("{}{}gpu {}", who, who.empty() ? "" : " ", device_.index));
-}
-
-// One device type and one dtype for the whole job, or its rows would not be comparable: `auto` takes what
-// every rank has.
-void ItemJob::agree_on_hardware() {
-  const bool cuda = device_.kind == device::Kind::kCuda;
-  const auto most = world_.all_reduce_value<std::int32_t>(cuda, comm::Op::kMax);
-  const auto least = world_.all_reduce_value<std::int32_t>(cuda, comm::Op::kMin);
-  if (most != least) {
-    throw core::ConfigError(
-        "some ranks have a GPU and some have none; say --device cpu, or start ranks only where GPUs are");
-  }
-  const auto bf16 = world_.all_reduce_value<std::int32_t>(device::cpu_has_bf16(), comm::Op::kMin);
-  resolve_auto(config_, device_.kind, bf16 != 0 ? CpuBf16::kInHardware : CpuBf16::kEmulated);
-}
-
 void ItemJob::create_phase() {
-  const auto cores = static_cast<int>(session_.place().cores.size());
-  workers_ = config_.is_auto("run.workers") ? (device_.kind == device::Kind::kCpu ? cores : 1)
-                                            : static_cast<int>(config_.integer("run.workers"));
+  workers_ = workers();
   phase_ = request_.phase.create({config_, device_});
   phase_->cut().validate();
   schedule_from_name(config_.string("run.schedule"));
-}
-
-void ItemJob::open_directory() {
-  auto run = std::make_unique<io::RunDirectory>(
-      io::RunDirectoryConfig{
-          .path = config_.string("output.dir"),
-          .command = request_.command,
-          .fresh = request_.fresh,
-          .keep_segments = request_.keep_segments,
-          .reopen = request_.retry_failed,
-          .commit_seconds = std::min(config_.duration("run.commit_interval"), kLongestCommit)},
-      world_);
-  {
-    const std::lock_guard lock(signal_mutex_);
-    run_ = std::move(run);
-  }
-  comm::collectively(world_, [&] {
-    core::make_directories(run_->file("logs"));
-    core::log::open_file(run_->file(fmt::format("logs/rank_{:05d}.log", world_.rank())));
-    core::log::debug("{} on {} with {} workers, {} ranks: {}", request_.phase.name, session_.place().host,
-                     workers_, world_.size(), request_.command);
-    if (is_root()) {
-      for (const char* left_over : {"stop", "cause"}) ::unlink(run_->run_file(left_over).c_str());
-    }
-  });
-}
-
-// Rank 0 looks at the whole input once; bad rows are listed before any work.
-void ItemJob::survey() {
-  if (!is_root()) return;
-  survey_ = survey_input(input_of(config_),
-                         [&](const formats::Reject& reject, const std::vector<std::string>& files) {
-                           rejects_ += formats::reject_json_line(reject, files);
-                         });
-  if (survey_.rejected > 0 && config_.boolean("run.strict")) {
-    throw core::DataError(fmt::format("{} of {} rows are bad, and --strict does nothing then; the first: {}",
-                                      survey_.rejected, survey_.rows + survey_.rejected,
-                                      rejects_.substr(0, rejects_.find('\n'))));
-  }
-  if (survey_.replaced_utf8 > 0) {
-    core::log::warning("{} items have bytes that are not UTF-8; they became U+FFFD", survey_.replaced_utf8);
-  }
 }
 
 io::Opened ItemJob::open_run() {
@@ -170,48 +99,11 @@ io::Opened ItemJob::open_run() {
   return opened;
 }
 
-void ItemJob::write_resolved() const {
-  core::publish_text(run_->file("resolved.yaml"), config_.to_yaml());
-}
-
-// Only once the directory is known to be this job's: a refused start leaves an earlier result as it is.
-void ItemJob::write_rejects() {
-  const std::string path = run_->file("rejects.jsonl");
-  if (survey_.rejected == 0) {
-    ::unlink(path.c_str());
-    return;
-  }
-  core::publish_text(path, rejects_);
-  core::log::warning("{} of {} rows are rejected; {} lists them with line and reason", survey_.rejected,
-                     survey_.rows + survey_.rejected, path);
-}
-
-void ItemJob::check_disk(const std::string& directory) {
+void ItemJob::check_room(const std::string& directory) {
   if (!is_root()) return;
   // Segments and the final file stand side by side until the job is done.
   const std::uint64_t left = survey_.rows - done_before_;
-  const std::uint64_t needed = phase_->result_bytes() * (left + survey_.rows) + (std::uint64_t{1} << 20);
-  const std::uint64_t free = core::free_disk_bytes(directory);
-  if (free < needed) {
-    throw core::OutputError(
-        fmt::format("{} needs about {}, but its file system has {} free; free some space or choose another "
-                    "output directory",
-                    directory, core::human_bytes(static_cast<double>(needed)),
-                    core::human_bytes(static_cast<double>(free))));
-  }
-}
-
-void ItemJob::watch() {
-  comm::WatchdogConfig config{.board_path = run_->run_file("beats"),
-                              .hang_seconds = config_.duration("run.hang_timeout"),
-                              .stop_path = run_->run_file("stop"),
-                              .on_stop = [this] { request_stop("another rank was asked to stop"); },
-                              .on_hang = [] {},
-                              .cause_path = run_->run_file("cause")};
-  auto watchdog = std::make_unique<comm::Watchdog>(session_.place(), std::move(config));
-  const std::lock_guard lock(signal_mutex_);
-  watchdog_ = std::move(watchdog);
-  watchdog_->set_phase(request_.phase.name);
+  check_disk(directory, phase_->result_bytes() * (left + survey_.rows) + (std::uint64_t{1} << 20));
 }
 
 ItemJob::Outcome ItemJob::compute() {
@@ -324,57 +216,6 @@ void ItemJob::publish() {
   files_ = phase_->publish(context);
   core::fault_point("publish.end");
   publish_seconds_ = core::monotonic_seconds() - begin;
-}
-
-void ItemJob::request_stop(const std::string& reason) {
-  if (queue_.stopped()) return;
-  queue_.stop();
-  if (is_root()) {
-    core::log::info("{}: stopping after the batch in hand; run the same command again to go on", reason);
-  }
-  // The file tells the other ranks: a signal may have reached this one only.
-  if (run_) comm::claim_once(run_->run_file("stop"));
-}
-
-void ItemJob::handle_signal(int signal) {
-  const std::lock_guard lock(signal_mutex_);
-  if (signal == SIGUSR1 || signal == SIGUSR2) {
-    request_stop(fmt::format("signal {}", signal == SIGUSR1 ? "USR1" : "USR2"));
-    return;
-  }
-  // SIGINT or SIGTERM: from a person, or from mpirun because a rank is gone. About a second is left.
-  try {
-    if (watchdog_) {
-      const auto dead = watchdog_->dead_ranks();
-      if (!dead.empty() && comm::claim_once(run_->run_file("cause"))) {
-        core::log::error(
-            "rank {} is gone (killed, or out of host memory: see the kernel log); the job ends. "
-            "Run the same command again to do what is left",
-            fmt::join(dead, ", "));
-      }
-    }
-    if (run_) run_->flush();
-    if (recorder_) recorder_->end(fmt::format("ended by signal {}", signal));
-    if (watchdog_) watchdog_->leave();
-  } catch (const std::exception& error) {
-    core::log::error("{}", error.what());
-  }
-  ::_exit(128 + signal);
-}
-
-void ItemJob::die(const std::exception& error) {
-  try {
-    if (!run_ || comm::claim_once(run_->run_file("cause"))) core::log::error("{}", error.what());
-  } catch (const std::exception&) {
-    core::log::error("{}", error.what());
-  }
-  try {
-    if (run_) run_->flush();
-    if (recorder_) recorder_->end(error.what());
-  } catch (const std::exception& second) {
-    core::log::debug("saving what was finished failed too: {}", second.what());
-  }
-  comm::Session::abort(static_cast<int>(core::exit_code_of(error)));
 }
 
 }  // namespace muster::phases

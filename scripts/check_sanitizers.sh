@@ -11,4 +11,4 @@ scripts/build.sh asan --target sanitized_tests
 export GTEST_FILTER='-*Quickly*:*Fast:*Cheap:*RandomBytes*'
 # Half of these wait for ranks most of the time, so twice as many as there are cores run side by side.
 exec ctest --test-dir build/asan --parallel "$((2 * $(build_jobs)))" --output-on-failure \
-  -R '^(core|config|formats|text|plan|device|report|comm|comm_2_ranks|io|fuzz_corpora|runner_alone)$'
+  -R '^(core|config|formats|text|plan|taxonomy|device|report|comm|comm_2_ranks|io|fuzz_corpora|runner_alone)$'

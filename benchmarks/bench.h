@@ -16,10 +16,11 @@ namespace muster::bench {
 /// rank's own clock; smoke runs take a hundredth of them.
 enum class Length : std::uint8_t { kFull, kSmoke };
 
-// Each registers the benchmarks of its file. The first two are collective; the others belong to one process
+// Each registers the benchmarks of its file. The first three are collective; the others belong to one process
 // and run on one rank only.
 void register_comm_benchmarks(comm::Communicator& world, Length length);
 void register_publish_benchmarks(comm::Communicator& world, Length length);
+void register_training_benchmarks(comm::Communicator& world, Length length);
 void register_storage_benchmarks(comm::Communicator& world);
 void register_plan_benchmarks();
 void register_tokenizer_benchmarks();

@@ -48,6 +48,7 @@ int run(int argc, char** argv) {
 
   muster::bench::register_comm_benchmarks(session.world(), length);
   muster::bench::register_publish_benchmarks(session.world(), length);
+  muster::bench::register_training_benchmarks(session.world(), length);
   if (place.size == 1) {
     muster::bench::register_storage_benchmarks(session.world());
     muster::bench::register_plan_benchmarks();

@@ -8,8 +8,8 @@
 #include <cstring>
 #include <numeric>
 
-#include "muster/core/half.h"
 #include "muster/comm/session.h"
+#include "muster/core/half.h"
 #include "muster/core/log.h"
 
 namespace muster::comm {
@@ -53,6 +53,30 @@ struct IntLayout {
   }
   std::vector<int> counts, offsets;
 };
+
+std::size_t before(std::span<const std::uint64_t> counts, int rank) {
+  return std::accumulate(counts.begin(), counts.begin() + rank, std::size_t{0});
+}
+
+void check_parts(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                 std::span<const std::uint64_t> receive_counts, int ranks) {
+  const auto one_a_rank = static_cast<std::size_t>(ranks);
+  core::internal_check(send_counts.size() == one_a_rank && receive_counts.size() == one_a_rank &&
+                           before(send_counts, ranks) == send.count &&
+                           before(receive_counts, ranks) == receive.count && send.dtype == receive.dtype,
+                       "all_to_allv has one count a rank on both sides, which add up to its buffers");
+}
+
+void copy_own_part(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                   std::span<const std::uint64_t> receive_counts, int rank) {
+  const auto own = static_cast<std::size_t>(rank);
+  core::internal_check(send_counts[own] == receive_counts[own],
+                       "a rank sends itself what it receives from itself");
+  const std::size_t width = dtype_bytes(send.dtype);
+  if (send_counts[own] == 0) return;
+  std::memcpy(at(receive.data, before(receive_counts, rank) * width),
+              at(send.data, before(send_counts, rank) * width), send_counts[own] * width);
+}
 
 template <auto to_float, auto from_float>
 void add_native(void* in, void* in_out, int* count, MPI_Datatype*) {
@@ -143,7 +167,10 @@ void MpiBackend::all_gather(ConstBuffer send, Buffer receive) {
   const std::size_t per_call = std::max<std::size_t>(1, elements_per_call(send.dtype) / ranks);
   if (send.count <= per_call) {
     const int n = static_cast<int>(send.count);
-    check_mpi(MPI_Allgather(send.data, n, type, receive.data, n, type, handle_), "MPI_Allgather");
+    // MPI forbids buffers that overlap, unless it is told.
+    const bool in_place = send.data == at(receive.data, static_cast<std::size_t>(rank_) * send.bytes());
+    check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : send.data, n, type, receive.data, n, type, handle_),
+              "MPI_Allgather");
     return;
   }
   std::vector<std::byte> round(per_call * ranks * width);
@@ -223,6 +250,46 @@ void MpiBackend::scatterv(ConstBuffer send, std::span<const std::uint64_t> count
       std::memcpy(receive.data, place, receive.bytes());
     }
     offset += count;
+  }
+}
+
+/// Point to point: nobody needs to know whether the others' parts fit one call.
+void MpiBackend::all_to_allv(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                             std::span<const std::uint64_t> receive_counts) {
+  require_host(send.memory);
+  require_host(receive.memory);
+  check_parts(send, send_counts, receive, receive_counts, size_);
+  const std::size_t width = dtype_bytes(send.dtype), per_call = elements_per_call(send.dtype);
+  const MPI_Datatype type = mpi_type(send.dtype);
+  std::vector<MPI_Request> requests;
+  std::vector<int> expected;
+  const auto for_each_piece = [&](std::span<const std::uint64_t> counts, const auto& piece) {
+    std::size_t offset = 0;
+    for (int r = 0; r < size_; ++r) {
+      const std::size_t count = counts[static_cast<std::size_t>(r)];
+      if (r != rank_) {
+        in_pieces(count, per_call, [&](std::size_t first, int n) { piece(r, (offset + first) * width, n); });
+      }
+      offset += count;
+    }
+  };
+  for_each_piece(receive_counts, [&](int from, std::size_t offset, int n) {
+    expected.push_back(n);
+    check_mpi(MPI_Irecv(at(receive.data, offset), n, type, from, kBulkTag, handle_, &requests.emplace_back()),
+              "MPI_Irecv");
+  });
+  for_each_piece(send_counts, [&](int to, std::size_t offset, int n) {
+    check_mpi(MPI_Isend(at(send.data, offset), n, type, to, kBulkTag, handle_, &requests.emplace_back()),
+              "MPI_Isend");
+  });
+  copy_own_part(send, send_counts, receive, receive_counts, rank_);
+  std::vector<MPI_Status> statuses(requests.size());
+  check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), statuses.data()), "MPI_Waitall");
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    int got = 0;
+    check_mpi(MPI_Get_count(&statuses[i], type, &got), "MPI_Get_count");
+    core::internal_check(got == expected[i], fmt::format("rank {} received {} of {} elements from rank {}",
+                                                         rank_, got, expected[i], statuses[i].MPI_SOURCE));
   }
 }
 

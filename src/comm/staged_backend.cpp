@@ -86,6 +86,14 @@ void StagedBackend::scatterv(ConstBuffer send, std::span<const std::uint64_t> co
   output.commit();
 }
 
+void StagedBackend::all_to_allv(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                                std::span<const std::uint64_t> receive_counts) {
+  const HostInput input(send, copies_);
+  HostOutput output(receive, copies_);
+  inner_->all_to_allv(input.get(), send_counts, output.get(), receive_counts);
+  output.commit();
+}
+
 void StagedBackend::send(ConstBuffer buffer, int peer, int tag) {
   inner_->send(HostInput(buffer, copies_).get(), peer, tag);
 }

@@ -20,6 +20,8 @@ class StagedBackend final : public Backend {
   void all_gather(ConstBuffer send, Buffer receive) override;
   void gatherv(ConstBuffer send, Buffer receive, std::span<const std::uint64_t> counts, int root) override;
   void scatterv(ConstBuffer send, std::span<const std::uint64_t> counts, Buffer receive, int root) override;
+  void all_to_allv(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                   std::span<const std::uint64_t> receive_counts) override;
   void send(ConstBuffer buffer, int peer, int tag) override;
   void receive(Buffer buffer, int peer, int tag) override;
   std::optional<int> probe(int tag) override { return inner_->probe(tag); }

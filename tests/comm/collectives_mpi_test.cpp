@@ -73,6 +73,9 @@ TYPED_TEST(CommCollectives, Gatherv) {
 TYPED_TEST(CommCollectives, Scatterv) {
   this->on_all_modes(test::check_scatterv<TypeParam>);
 }
+TYPED_TEST(CommCollectives, AllToAllv) {
+  this->on_all_modes(test::check_all_to_allv<TypeParam>);
+}
 TYPED_TEST(CommCollectives, SendAndReceiveRoundTheRing) {
   this->on_all_modes(test::check_ring<TypeParam>);
 }
@@ -155,6 +158,15 @@ TEST(CommErrors, AWrongRankIsACommErrorThatNamesTheCall) {
     EXPECT_NE(std::string(error.what()).find("MPI_Send failed: MPI_ERR_RANK"), std::string::npos)
         << error.what();
   }
+}
+
+TEST(CommErrors, AllToAllvChecksItsCounts) {
+  Communicator world = make_mpi_communicator();
+  const std::vector<std::uint64_t> counts(static_cast<std::size_t>(world.size()), 2);
+  std::vector<std::int32_t> all(counts.size() * 2), short_by_one(all.size() - 1);
+  EXPECT_THROW(world.all_to_allv(ConstBuffer(all), counts, Buffer(short_by_one), counts),
+               core::InternalError);
+  EXPECT_THROW(world.all_to_allv(ConstBuffer(all), {}, Buffer(all), counts), core::InternalError);
 }
 
 TEST(CommErrors, CountsThatDisagreeAreNoticedBeforeTheTransfer) {

@@ -7,9 +7,9 @@
 #include <thread>
 
 #include "comm/cuda/nccl_backend.h"
-#include "muster/core/half.h"
 #include "fake_cuda.h"
 #include "muster/core/clock.h"
+#include "muster/core/half.h"
 #include "support/collective_checks.h"
 #include "support/mpi_test.h"
 
@@ -80,6 +80,9 @@ TYPED_TEST(NcclCollectives, Gatherv) {
 }
 TYPED_TEST(NcclCollectives, Scatterv) {
   this->on_all_modes(test::check_scatterv<TypeParam>);
+}
+TYPED_TEST(NcclCollectives, AllToAllv) {
+  this->on_all_modes(test::check_all_to_allv<TypeParam>);
 }
 TYPED_TEST(NcclCollectives, SendAndReceiveRoundTheRing) {
   this->on_all_modes(test::check_ring<TypeParam>);

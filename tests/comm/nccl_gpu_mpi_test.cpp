@@ -89,6 +89,7 @@ TEST_F(NcclOnGpu, EveryCollectiveTypeAndMemory) {
         test::check_all_gather<T>(nccl, *memory);
         test::check_gatherv<T>(nccl, *memory);
         test::check_scatterv<T>(nccl, *memory);
+        test::check_all_to_allv<T>(nccl, *memory);
         test::check_ring<T>(nccl, *memory);
       });
     }

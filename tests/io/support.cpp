@@ -43,6 +43,10 @@ class OneRank final : public comm::Backend {
   void scatterv(comm::ConstBuffer send, std::span<const std::uint64_t>, comm::Buffer receive, int) override {
     copy(send, receive);
   }
+  void all_to_allv(comm::ConstBuffer send, std::span<const std::uint64_t>, comm::Buffer receive,
+                   std::span<const std::uint64_t>) override {
+    copy(send, receive);
+  }
   void send(comm::ConstBuffer, int, int) override { throw core::InternalError("one rank has no peer"); }
   void receive(comm::Buffer, int, int) override { throw core::InternalError("one rank has no peer"); }
   std::optional<int> probe(int) override { return std::nullopt; }

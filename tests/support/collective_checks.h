@@ -105,6 +105,17 @@ void check_all_gather(Communicator& world, const TestMemory& memory) {
   Data<T> all(std::vector<T>(333 * counts.size()), memory);
   world.all_gather(mine, all);
   EXPECT_EQ(all.values(), parts<T>(counts));
+
+  // In place: what a rank sends lies where it will be received.
+  auto others = parts<T>(counts);
+  for (std::size_t i = 0; i < others.size(); ++i)
+    if (static_cast<int>(i / 333) != world.rank()) others[i] = T{};
+  Data<T> shared(others, memory);
+  const Buffer whole = shared;
+  const std::size_t own = static_cast<std::size_t>(world.rank()) * 333 * sizeof(T);
+  world.all_gather(ConstBuffer(static_cast<std::byte*>(whole.data) + own, 333, whole.dtype, whole.memory),
+                   whole);
+  EXPECT_EQ(shared.values(), parts<T>(counts)) << "in place";
 }
 
 template <class T>
@@ -130,6 +141,32 @@ void check_scatterv(Communicator& world, const TestMemory& memory) {
     Data<T> mine(std::vector<T>(own), memory);
     world.scatterv(all, here ? counts : std::vector<std::uint64_t>(), mine, root);
     EXPECT_EQ(mine.values(), part<T>(world.rank(), own)) << "root " << root;
+  }
+}
+
+/// Every pair has a count of its own, some none; what a rank gives another is told apart from all else.
+template <class T>
+void check_all_to_allv(Communicator& world, const TestMemory& memory) {
+  const int ranks = world.size(), rank = world.rank();
+  const auto count = [](int from, int to) {
+    return (from + 2 * to) % 4 == 1 ? std::uint64_t{0}
+                                    : static_cast<std::uint64_t>(300 + 117 * from + 31 * to);
+  };
+  std::vector<std::uint64_t> send_counts, receive_counts;
+  std::vector<T> sent, expected;
+  const auto append = [](std::vector<T>& all, const std::vector<T>& one) {
+    all.insert(all.end(), one.begin(), one.end());
+  };
+  for (int r = 0; r < ranks; ++r) {
+    send_counts.push_back(count(rank, r));
+    receive_counts.push_back(count(r, rank));
+    append(sent, part<T>(rank * ranks + r, send_counts.back()));
+    append(expected, part<T>(r * ranks + rank, receive_counts.back()));
+  }
+  Data<T> send(sent, memory), receive(std::vector<T>(expected.size()), memory);
+  for (int i = 0; i < 3; ++i) {  // a rank that is done early does not disturb the others' last call
+    world.all_to_allv(send, send_counts, receive, receive_counts);
+    EXPECT_EQ(receive.values(), expected);
   }
 }
 

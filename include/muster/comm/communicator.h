@@ -135,6 +135,8 @@ class Backend {
   virtual void gatherv(ConstBuffer send, Buffer receive, std::span<const std::uint64_t> counts, int root) = 0;
   virtual void scatterv(ConstBuffer send, std::span<const std::uint64_t> counts, Buffer receive,
                         int root) = 0;
+  virtual void all_to_allv(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                           std::span<const std::uint64_t> receive_counts) = 0;
   virtual void send(ConstBuffer buffer, int peer, int tag) = 0;
   virtual void receive(Buffer buffer, int peer, int tag) = 0;
   virtual std::optional<int> probe(int tag) = 0;
@@ -164,7 +166,7 @@ class Communicator {
     backend_->all_reduce(buffer, op, accumulate);
   }
   /// Every rank gives `send.count` elements (the same on all); `receive` holds size() times as many, in rank
-  /// order.
+  /// order. `send` may be the rank's own place in `receive`.
   void all_gather(ConstBuffer send, Buffer receive) { backend_->all_gather(send, receive); }
   /// `counts` (elements a rank, read on root) in rank order; transfers above the limit are cut.
   void gatherv(ConstBuffer send, Buffer receive, std::span<const std::uint64_t> counts, int root = 0) {
@@ -172,6 +174,12 @@ class Communicator {
   }
   void scatterv(ConstBuffer send, std::span<const std::uint64_t> counts, Buffer receive, int root = 0) {
     backend_->scatterv(send, counts, receive, root);
+  }
+  /// Every rank gives every rank a part: `send` holds what goes to each, in rank order, `receive` what comes
+  /// from each; both ends of a pair give the same count. Parts of any size.
+  void all_to_allv(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                   std::span<const std::uint64_t> receive_counts) {
+    backend_->all_to_allv(send, send_counts, receive, receive_counts);
   }
   /// `tag` is 0..32767; NCCL has no tags and pairs the calls of two ranks in their order.
   void send(ConstBuffer buffer, int peer, int tag) { backend_->send(buffer, peer, tag); }

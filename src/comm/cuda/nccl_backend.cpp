@@ -7,8 +7,8 @@
 #include <chrono>
 #include <thread>
 
-#include "muster/core/half.h"
 #include "muster/core/clock.h"
+#include "muster/core/half.h"
 
 namespace muster::comm {
 namespace {
@@ -191,9 +191,9 @@ void NcclBackend::copy(void* to, const void* from, std::size_t bytes) {
     check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_.get()), "cudaMemcpyAsync");
 }
 
-/// At least one element of the widest type a rank fits, however small the setting.
+/// At least one element of the widest type for each rank and back fits, however small the setting.
 std::size_t NcclBackend::staging_size() const {
-  return std::max(config_.staging_bytes, sizeof(double) * static_cast<std::size_t>(size_));
+  return std::max(config_.staging_bytes, 2 * sizeof(double) * static_cast<std::size_t>(size_));
 }
 
 std::byte* NcclBackend::staging() {
@@ -374,6 +374,44 @@ void NcclBackend::scatterv(ConstBuffer send, std::span<const std::uint64_t> coun
         }
       });
     });
+    finish(call);
+  }
+}
+
+void NcclBackend::all_to_allv(ConstBuffer send, std::span<const std::uint64_t> send_counts, Buffer receive,
+                              std::span<const std::uint64_t> receive_counts) {
+  const char* const call = "all_to_allv (ncclSend/ncclRecv)";
+  const auto ranks = static_cast<std::size_t>(size_);
+  core::internal_check(
+      send_counts.size() == ranks && receive_counts.size() == ranks && send.dtype == receive.dtype,
+      "all_to_allv has one count a rank on both sides");
+  begin();
+  // One half of the staging buffer goes out, the other comes in.
+  const std::size_t width = dtype_bytes(send.dtype), per_round = elements_per_rank(2 * width);
+  std::uint64_t longest = 0;
+  for (std::size_t r = 0; r < ranks; ++r) longest = std::max({longest, send_counts[r], receive_counts[r]});
+  for (std::size_t round = 0; in_round(longest, round, per_round) > 0; ++round) {
+    const auto place = [&](std::size_t part) { return staging() + part * per_round * width; };
+    const auto bytes = [&](std::uint64_t count) { return in_round(count, round, per_round) * width; };
+    std::uint64_t offset = 0;
+    for (std::size_t r = 0; r < ranks; offset += send_counts[r++])
+      copy(place(r), at(send.data, (offset + round * per_round) * width), bytes(send_counts[r]));
+    issue(call, [&] {
+      return grouped([&](const auto& note) {
+        for (std::size_t r = 0; r < ranks; ++r) {
+          const int peer = static_cast<int>(r);
+          if (const std::size_t n = bytes(send_counts[r]); n > 0)
+            note(ncclSend(place(r), n, ncclUint8, peer, comm_, stream_.get()));
+          if (const std::size_t n = bytes(receive_counts[r]); n > 0)
+            note(ncclRecv(place(ranks + r), n, ncclUint8, peer, comm_, stream_.get()));
+        }
+      });
+    });
+    finish(call);
+    offset = 0;
+    for (std::size_t r = 0; r < ranks; offset += receive_counts[r++])
+      copy(at(receive.data, (offset + round * per_round) * width), place(ranks + r),
+           bytes(receive_counts[r]));
     finish(call);
   }
 }

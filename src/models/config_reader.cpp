@@ -26,6 +26,12 @@ void refuse_other_models(const formats::JsonValue& config) {
     quantized->fail("is set, but quantized checkpoints are not supported; use the original weights");
 }
 
+double read_probability(const formats::JsonValue& config, const char* key, double fallback) {
+  const double value = config.get_or<double>(key, fallback);
+  if (!(value >= 0 && value < 1)) config.at(key).fail(fmt::format("is {}, expected 0 to below 1", value));
+  return value;
+}
+
 }  // namespace
 
 nn::Extent read_size(const formats::JsonValue& config, const char* key, std::int64_t most) {
@@ -64,6 +70,17 @@ nn::PostNormConfig read_blocks(const formats::JsonValue& config, const BlockKeys
                           name));
   blocks.activation = *activation;
   return blocks;
+}
+
+DropoutRates read_dropouts(const formats::JsonValue& config, const DropoutKeys& keys) {
+  constexpr double kUsual = 0.1;
+  const double hidden = read_probability(config, keys.hidden, kUsual);
+  return {
+      .embeddings = hidden,
+      .blocks = {.attention = read_probability(config, keys.attention, kUsual),
+                 .attention_output = hidden,
+                 .output = hidden},
+      .head_output = read_probability(config, keys.classifier, keys.classifier_fallback.value_or(hidden))};
 }
 
 }  // namespace muster::models

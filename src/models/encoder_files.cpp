@@ -3,9 +3,9 @@
 #include <filesystem>
 #include <set>
 
-#include "models/sentence_folder.h"
+#include "models/classifier_folder.h"
 #include "models/weights.h"
-#include "muster/models/text_encoder.h"
+#include "muster/models/text_classifier.h"
 
 namespace muster::models {
 namespace {
@@ -59,6 +59,23 @@ std::vector<std::string> text_encoder_files(const std::string& folder) {
   for (const SentenceStep& step : encoder.steps) {
     add_files(folder, step.folder, files);
     if (step.module->parameter_count() > 0) add_weights(folder, step.folder, files);
+  }
+  return {files.begin(), files.end()};
+}
+
+std::vector<std::string> text_classifier_files(const std::string& folder) {
+  const ClassifierFolder classifier = read_classifier_folder(folder, {});
+  std::set<std::string> files;
+  add_files(folder, "", files);
+  add_files(folder, classifier.encoder.transformer_folder, files);
+  add_weights(folder, classifier.encoder.transformer_folder, files);
+  if (fs::exists(path_in(folder, kClassifierConfig))) {
+    files.insert(kClassifierConfig);
+    const auto weights = formats::Safetensors::open(folder, kClassifierStem);
+    for (const std::string& file : weights.files())
+      files.insert(fs::path(file).lexically_relative(folder).generic_string());
+    if (!fs::exists(fs::path(folder) / "classifier.safetensors"))
+      files.insert("classifier.safetensors.index.json");
   }
   return {files.begin(), files.end()};
 }

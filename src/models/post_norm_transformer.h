@@ -14,6 +14,10 @@ struct PostNormTransformerConfig {
   PositionRule position_rule;
   std::string blocks_name = "encoder.layer";
   WeightRules weights;
+  std::string_view pooler;  ///< see TransformerFacts
+  SequenceHead head;
+  DropoutRates dropouts;
+  std::string transformers_name;
 
   TransformerFacts facts() const;
 };
@@ -24,13 +28,19 @@ class PostNormTransformer : public Transformer {
  public:
   explicit PostNormTransformer(const PostNormTransformerConfig& config);
   at::Tensor forward(const TokenBatch& batch) const final;  // [rows, hidden]
+  at::Tensor forward_training(const TrainingBatch& batch, const TrainingRules& rules) const final;
+  std::optional<std::int64_t> block_of(const std::string& parameter) const final;
 
  protected:
   /// For max_positions tokens; none unless an architecture has one.
   virtual const nn::AttentionBias& attention_bias() const { return no_bias_; }
+  /// The same for training, for texts of at most `longest` tokens: fp32 [heads, 2 * longest - 1] with a
+  /// graph, as nn::trainable::attend wants it.
+  virtual at::Tensor distance_bias(std::int64_t /*longest*/) const { return {}; }
 
  private:
   nn::AttentionBias no_bias_;
+  std::string blocks_prefix_;
   nn::TokenEmbeddings embeddings_;
   nn::PostNormStack blocks_;
 };

@@ -63,6 +63,7 @@ void read_transformer(SentenceFolder& out) {
   const auto config = formats::read_json(path);
   out.model_type = config.get<std::string>("model_type");
   out.transformer = make_transformer(config);
+  out.weights = out.transformer->facts().weights;
 }
 
 void expect_value(const formats::JsonValue& config, const char* key, std::string_view expected) {
@@ -117,25 +118,35 @@ void read_steps(SentenceFolder& out, std::span<const ModuleEntry> modules) {
                       "LayerNorm, Normalize, Dropout",
                       out.folder, core::printable(kind), core::printable(relative)));
     width = module->outputs();
-    out.steps.push_back({std::move(module), relative, kind == "Normalize"});
+    out.steps.push_back(
+        {.module = std::move(module), .folder = relative, .is_normalize = kind == "Normalize"});
   }
 }
 
 void apply_normalize(SentenceFolder& out, bool normalize) {
   if (normalize == out.normalizes()) return;
   if (!normalize) return out.steps.pop_back();
-  out.steps.push_back({make_normalize(out.dimensions()), "", true});
-}
-
-void apply_max_length(SentenceFolder& out, std::uint32_t length) {
-  const std::int64_t most = out.transformer->facts().max_positions;
-  if (length < 1 || length > most)
-    throw core::ConfigError(
-        fmt::format("model.max_length is {}, but {} takes 1 to {} tokens", length, out.folder, most));
-  out.max_length = length;
+  out.steps.push_back({.module = make_normalize(out.dimensions()), .folder = "", .is_normalize = true});
 }
 
 }  // namespace
+
+void apply_max_length(SentenceFolder& folder, std::uint32_t length) {
+  const std::int64_t most = folder.transformer->facts().max_positions;
+  if (length < 1 || length > most)
+    throw core::ConfigError(
+        fmt::format("model.max_length is {}, but {} takes 1 to {} tokens", length, folder.folder, most));
+  folder.max_length = length;
+}
+
+SentenceFolder read_transformer_folder(const std::string& folder, const std::string& transformer_folder) {
+  SentenceFolder out;
+  out.folder = folder;
+  out.transformer_folder = transformer_folder;
+  read_transformer(out);
+  read_max_length(out);
+  return out;
+}
 
 std::string path_in(const std::string& folder, const std::string& relative) {
   return relative.empty() ? folder : (std::filesystem::path(folder) / relative).string();
@@ -145,10 +156,7 @@ SentenceFolder read_sentence_folder(const std::string& folder, const EncoderOver
   if (!std::filesystem::is_directory(folder))
     throw core::DataError(fmt::format("{}: no such model folder", folder));
   const auto modules = read_modules(folder);
-  SentenceFolder out;
-  out.folder = folder;
-  out.transformer_folder = modules[0].folder;
-  read_transformer(out);
+  SentenceFolder out = read_transformer_folder(folder, modules[0].folder);
   out.pooling_folder = modules[1].folder;
   const auto pooling = out.pooling_folder.empty()
                            ? empty_object(folder)
@@ -156,11 +164,14 @@ SentenceFolder read_sentence_folder(const std::string& folder, const EncoderOver
   out.pooling = PoolingConfig::read(pooling, out.transformer->facts().hidden);
   if (overrides.pooling) out.pooling.modes = {*overrides.pooling};
   read_steps(out, std::span(modules).subspan(2));
-  read_max_length(out);
   read_prompts(out);
   if (overrides.normalize) apply_normalize(out, *overrides.normalize);
   if (overrides.max_length) apply_max_length(out, *overrides.max_length);
   return out;
+}
+
+std::string transformer_folder_of(const std::string& folder) {
+  return std::filesystem::exists(path_in(folder, "modules.json")) ? read_modules(folder)[0].folder : "";
 }
 
 std::uint32_t SentenceFolder::dimensions() const {

@@ -99,6 +99,69 @@ class Dense final : public SentenceModule {
   bool use_residual_;
 };
 
+// A micro-batch has few texts beside its many tokens: a tile of nn::kTileRows would be mostly padding, which
+// a product with thousands of classes makes felt.
+constexpr std::int64_t kHeadTileRows = 32;
+
+/// A product of a classification head, on small tiles.
+class HeadProduct : public SentenceModule {
+ public:
+  at::Tensor forward(const at::Tensor& x) const final {
+    at::Tensor out = at::empty({x.size(0), outputs()}, x.options());
+    product_.forward_rows(x, out);
+    return out;
+  }
+  std::int64_t tile_rows() const final { return kHeadTileRows; }
+
+ protected:
+  using SentenceModule::SentenceModule;
+  nn::PackedLinear product_;
+};
+
+class HeadDense final : public HeadProduct {
+ public:
+  explicit HeadDense(const DenseShape& shape)
+      : HeadProduct(shape.inputs.size, shape.outputs.size),
+        weight_(add_parameter(shape.name + ".weight", {shape.outputs, shape.inputs})),
+        bias_(add_parameter(shape.name + ".bias", {shape.outputs})),
+        activation_(shape.activation) {}
+
+ protected:
+  void on_prepare(const nn::ComputeTarget&) override {
+    product_ = nn::PackedLinear::on_host(weight_.value, bias_.value, activation_, kHeadTileRows);
+    weight_.value.reset();
+    bias_.value.reset();
+  }
+
+ private:
+  nn::Parameter& weight_;
+  nn::Parameter& bias_;
+  nn::Activation activation_;
+};
+
+// Both products are one: (x W) E^T = x (E W^T)^T, multiplied out once in double precision.
+class Bilinear final : public HeadProduct {
+ public:
+  Bilinear(nn::Extent inputs, nn::Extent classes)
+      : HeadProduct(inputs.size, classes.size),
+        weight_(add_parameter("bilinear.weight", {inputs, inputs})),
+        classes_(add_parameter("class_embeddings.weight", {classes, inputs})) {}
+
+ protected:
+  void on_prepare(const nn::ComputeTarget&) override {
+    const auto as_double = [](const at::Tensor& value) { return value.to(c10::ScalarType::Double); };
+    const at::Tensor folded = at::mm(as_double(classes_.value), as_double(weight_.value).t());
+    product_ = nn::PackedLinear::on_host(folded.to(c10::ScalarType::Float), {}, nn::Activation::kIdentity,
+                                         kHeadTileRows);
+    weight_.value.reset();
+    classes_.value.reset();
+  }
+
+ private:
+  nn::Parameter& weight_;
+  nn::Parameter& classes_;
+};
+
 // A module may be told to work on other tensors than the text's vector; then the text's vector is not what it
 // is here.
 void expect_sentence_vectors(const formats::JsonValue& config) {
@@ -113,6 +176,14 @@ void expect_sentence_vectors(const formats::JsonValue& config) {
 
 std::unique_ptr<SentenceModule> make_normalize(std::int64_t width) {
   return std::make_unique<Normalize>(width);
+}
+
+std::unique_ptr<SentenceModule> make_dense(const DenseShape& shape) {
+  return std::make_unique<HeadDense>(shape);
+}
+
+std::unique_ptr<SentenceModule> make_bilinear(nn::Extent inputs, nn::Extent classes) {
+  return std::make_unique<Bilinear>(inputs, classes);
 }
 
 std::unique_ptr<SentenceModule> make_sentence_module(const std::string& kind,

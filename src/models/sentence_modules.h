@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "muster/formats/json.h"
+#include "muster/nn/activation.h"
 #include "muster/nn/module.h"
+#include "muster/nn/tiles.h"
 
 namespace muster::models {
 
@@ -17,6 +19,8 @@ class SentenceModule : public nn::Module {
   virtual at::Tensor forward(const at::Tensor& x) const = 0;
   std::int64_t inputs() const { return inputs_; }
   std::int64_t outputs() const { return outputs_; }
+  /// Rows of a whole tile.
+  virtual std::int64_t tile_rows() const { return nn::kTileRows; }
 
  protected:
   SentenceModule(std::int64_t inputs, std::int64_t outputs) : inputs_(inputs), outputs_(outputs) {}
@@ -27,6 +31,15 @@ class SentenceModule : public nn::Module {
 
 /// Scales rows to unit length.
 std::unique_ptr<SentenceModule> make_normalize(std::int64_t width);
+/// activation(x W^T + b) with the names of a head: "<name>.weight" [outputs, inputs] and "<name>.bias".
+struct DenseShape {
+  std::string name;
+  nn::Extent inputs, outputs;
+  nn::Activation activation = nn::Activation::kIdentity;
+};
+std::unique_ptr<SentenceModule> make_dense(const DenseShape& shape);
+/// (x W) E^T, W "bilinear.weight" [inputs, inputs] and E "class_embeddings.weight" [classes, inputs].
+std::unique_ptr<SentenceModule> make_bilinear(nn::Extent inputs, nn::Extent classes);
 /// The module of this kind ("Dense", "LayerNorm", "Normalize") from its config.json, for vectors of `inputs`
 /// values. Null when the kind is not one of them.
 std::unique_ptr<SentenceModule> make_sentence_module(const std::string& kind,

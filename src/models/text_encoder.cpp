@@ -12,9 +12,10 @@
 #include <cstring>
 
 #include "models/batch_pooling.h"
-#include "models/sentence_folder.h"
+#include "models/sentence_encoder.h"
 #include "models/token_batch.h"
 #include "muster/core/error.h"
+#include "muster/core/strings.h"
 #include "muster/nn/backend.h"
 #include "muster/nn/linear.h"
 #include "muster/nn/tiles.h"
@@ -33,17 +34,6 @@ c10::ScalarType scalar_type(ComputeType type) {
       return c10::ScalarType::Half;
   }
   throw core::InternalError("unknown compute type");
-}
-
-// The library's allocators say in words only that memory ran out.
-[[noreturn]] void rethrow(const c10::Error& error, const PackedTexts& texts) {
-  const std::string_view what = error.what_without_backtrace();
-  const bool out_of_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-                             what.find("can't allocate memory") != std::string_view::npos ||
-                             what.find("out of memory") != std::string_view::npos;
-  const auto where = fmt::format("embedding {} texts of {} tokens", texts.lengths.size(), texts.ids.size());
-  if (out_of_memory) throw core::ResourceError(fmt::format("{}: {}", where, what));
-  throw core::InternalError(fmt::format("{}: {}", where, what));
 }
 
 class SentenceEncoder final : public TextEncoder {
@@ -68,7 +58,8 @@ class SentenceEncoder final : public TextEncoder {
       for (const SentenceStep& step : folder_.steps) x = step.module->forward(x);
       std::copy_n(x.const_data_ptr<float>(), out.size(), out.begin());
     } catch (const c10::Error& error) {
-      rethrow(error, texts);
+      nn::rethrow(error,
+                  fmt::format("embedding {} texts of {} tokens", texts.lengths.size(), texts.ids.size()));
     }
   }
 
@@ -80,27 +71,50 @@ class SentenceEncoder final : public TextEncoder {
   }
 
  private:
+  struct Source {
+    formats::Safetensors checkpoint;
+    const WeightRules& rules;
+    std::string config_path;
+  };
+
   void load() {
     const c10::InferenceMode inference;
-    const std::string path = path_in(folder_.folder, folder_.transformer_folder);
-    Transformer& transformer = *folder_.transformer;
-    load_module(transformer, path, transformer.facts().weights, target_);
-    for (SentenceStep& step : folder_.steps)  // behind pooling all is fp32, on the host
-      if (step.module->parameter_count() > 0)
-        load_module(*step.module, path_in(folder_.folder, step.folder), {}, {});
+    const std::string encoder = path_in(folder_.folder, folder_.transformer_folder);
+    std::vector<WeightPart> in_encoder{{folder_.transformer.get()}}, in_classifier_file;
+    for (const SentenceStep& step : folder_.steps) {
+      if (step.weights == StepWeights::kEncoder) in_encoder.push_back({step.module.get()});
+      if (step.weights == StepWeights::kBesideEncoder)
+        in_encoder.push_back({step.module.get(), Naming::kAsIs});
+      if (step.weights == StepWeights::kClassifierFile)
+        in_classifier_file.push_back({step.module.get(), Naming::kAsIs});
+    }
+    load_parts({open_checkpoint(encoder), folder_.weights, encoder + "/config.json"}, in_encoder);
+    if (!in_classifier_file.empty()) {
+      load_parts({formats::Safetensors::open(folder_.folder, kClassifierStem),
+                  {},
+                  path_in(folder_.folder, kClassifierConfig)},
+                 in_classifier_file);
+    }
+    for (const SentenceStep& step : folder_.steps) {
+      if (step.weights != StepWeights::kOwnFolder || step.module->parameter_count() == 0) continue;
+      const std::string path = path_in(folder_.folder, step.folder);
+      const WeightPart part{step.module.get()};
+      load_parts({open_checkpoint(path), {}, path + "/config.json"}, {&part, 1});
+    }
   }
 
-  // The mapped checkpoint lives until prepare() has copied what it needs.
-  static void load_module(nn::Module& module, const std::string& path, const WeightRules& rules,
-                          const nn::ComputeTarget& target) {
-    const formats::Safetensors checkpoint = open_checkpoint(path);
-    load_weights(module, checkpoint, rules, path + "/config.json");
+  // Behind pooling all is fp32, on the host. The mapped checkpoint lives until prepare() has copied what it
+  // needs.
+  void load_parts(const Source& source, std::span<const WeightPart> parts) const {
+    load_weights(parts, source.checkpoint, source.rules, source.config_path);
     try {
-      module.prepare(target);
+      for (const WeightPart& part : parts)
+        part.module->prepare(part.module == folder_.transformer.get() ? target_ : nn::ComputeTarget{});
     } catch (const c10::Error& error) {
       throw core::ResourceError(
-          fmt::format("{}: preparing the weights: {}", path, error.what_without_backtrace()),
-          checkpoint.total_bytes());
+          fmt::format("{}: preparing the weights: {}", core::join(source.checkpoint.files(), ", "),
+                      error.what_without_backtrace()),
+          source.checkpoint.total_bytes());
     }
   }
 
@@ -109,8 +123,9 @@ class SentenceEncoder final : public TextEncoder {
     const auto count = static_cast<std::int64_t>(texts.lengths.size());
     const auto modes = static_cast<std::int64_t>(folder_.pooling.modes.size());
     const std::uint32_t prompt_tokens = folder_.pooling.include_prompt ? 0 : texts.prompt_tokens;
-    at::Tensor pooled =
-        at::zeros({nn::padded_rows(count), modes * hidden_states.size(1)}, c10::ScalarType::Float);
+    const std::int64_t tile = folder_.steps.empty() ? 1 : folder_.steps.front().module->tile_rows();
+    const std::int64_t rows = (count + tile - 1) / tile * tile;
+    at::Tensor pooled = at::zeros({rows, modes * hidden_states.size(1)}, c10::ScalarType::Float);
     if (hidden_states.is_cpu())
       pool_on_host(hidden_states, {texts.lengths, prompt_tokens}, pooled);
     else  // the vectors are copied, not every token's state
@@ -176,7 +191,10 @@ void check_hardware(const EncoderLoadConfig& config) {
 
 std::unique_ptr<TextEncoder> load_text_encoder(const EncoderLoadConfig& config) {
   check_hardware(config);
-  SentenceFolder folder = read_sentence_folder(config.folder, config.overrides);
+  return load_sentence_encoder(read_sentence_folder(config.folder, config.overrides), config);
+}
+
+std::unique_ptr<TextEncoder> load_sentence_encoder(SentenceFolder folder, const EncoderLoadConfig& config) {
   const nn::ComputeTarget target{
       nn::torch_device(config.device), scalar_type(config.compute_type),
       config.compute_type == ComputeType::kInt8 ? nn::WeightType::kInt8 : nn::WeightType::kAsActivations};

@@ -20,6 +20,23 @@ void write_positions(std::span<const std::uint32_t> ids, const PositionRule& rul
   }
 }
 
+struct TokenRows {
+  at::Tensor ids, positions;  // int64 [rows], zero behind the last text
+};
+
+TokenRows make_rows(const PackedTexts& texts, const PositionRule& rule, std::int64_t rows,
+                    const c10::Device& device) {
+  const at::Tensor ids = at::zeros({rows}, c10::ScalarType::Long);
+  const at::Tensor positions = at::zeros({rows}, c10::ScalarType::Long);
+  std::copy(texts.ids.begin(), texts.ids.end(), ids.mutable_data_ptr<std::int64_t>());
+  std::size_t at = 0;
+  for (const std::uint32_t length : texts.lengths) {
+    write_positions(texts.ids.subspan(at, length), rule, positions.mutable_data_ptr<std::int64_t>() + at);
+    at += length;
+  }
+  return {ids.to(device), positions.to(device)};
+}
+
 }  // namespace
 
 void check_texts(const PackedTexts& texts, const TransformerFacts& facts) {
@@ -46,15 +63,21 @@ void check_texts(const PackedTexts& texts, const TransformerFacts& facts) {
 TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule,
                             const nn::ComputeTarget& target) {
   const std::int64_t rows = nn::padded_rows(static_cast<std::int64_t>(texts.ids.size()), target);
-  const at::Tensor ids = at::zeros({rows}, c10::ScalarType::Long);
-  const at::Tensor positions = at::zeros({rows}, c10::ScalarType::Long);
-  std::copy(texts.ids.begin(), texts.ids.end(), ids.mutable_data_ptr<std::int64_t>());
-  std::size_t at = 0;
-  for (const std::uint32_t length : texts.lengths) {
-    write_positions(texts.ids.subspan(at, length), rule, positions.mutable_data_ptr<std::int64_t>() + at);
-    at += length;
-  }
-  return {ids.to(target.device), positions.to(target.device), nn::runs_of_equal_length(texts.lengths), {}};
+  auto [ids, positions] = make_rows(texts, rule, rows, target.device);
+  return {std::move(ids), std::move(positions), nn::runs_of_equal_length(texts.lengths), {}};
+}
+
+TrainingBatch make_training_batch(const TrainingTexts& texts, const PositionRule& rule,
+                                  const nn::ComputeTarget& target) {
+  const PackedTexts& packed = texts.texts;
+  core::internal_check(texts.items.size() == packed.lengths.size(), "every text to train on is an item");
+  auto described = std::make_shared<nn::trainable::Texts>();
+  described->lengths.assign(packed.lengths.begin(), packed.lengths.end());
+  described->items.assign(texts.items.begin(), texts.items.end());
+  described->runs = nn::runs_of_equal_length(packed.lengths);
+  described->rows = static_cast<std::int64_t>(packed.ids.size());
+  auto [ids, positions] = make_rows(packed, rule, described->rows, target.device);
+  return {std::move(ids), std::move(positions), std::move(described), texts.randomness};
 }
 
 }  // namespace muster::models

@@ -2,6 +2,7 @@
 #pragma once
 #include "models/transformer.h"
 #include "muster/models/text_encoder.h"
+#include "muster/models/trainable_classifier.h"
 
 namespace muster::models {
 
@@ -10,5 +11,8 @@ void check_texts(const PackedTexts& texts, const TransformerFacts& facts);
 /// Ids and positions on the device, as many rows as nn::padded_rows says. The texts are checked.
 TokenBatch make_token_batch(const PackedTexts& texts, const PositionRule& rule,
                             const nn::ComputeTarget& target);
+/// The same for training: as many rows as there are tokens.
+TrainingBatch make_training_batch(const TrainingTexts& texts, const PositionRule& rule,
+                                  const nn::ComputeTarget& target);
 
 }  // namespace muster::models

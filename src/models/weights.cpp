@@ -72,6 +72,15 @@ std::string shape_text(const auto& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
 }
 
+bool any_starts_with(const std::vector<std::string>& names, std::string_view prefix) {
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return name.starts_with(prefix); });
+}
+
+std::string prefix_of(const std::vector<std::string>& names, const WeightRules& rules) {
+  return !rules.prefix.empty() && any_starts_with(names, rules.prefix) ? rules.prefix : "";
+}
+
 /// One pass over a module and its checkpoint.
 class Loader {
  public:
@@ -79,18 +88,37 @@ class Loader {
       : checkpoint_(checkpoint), rules_(rules) {
     const auto names = checkpoint.names();
     unused_.insert(names.begin(), names.end());
-    const bool prefixed =
-        !rules.prefix.empty() && std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-          return name.starts_with(rules.prefix);
-        });
-    prefix_ = prefixed ? rules.prefix : "";
+    prefix_ = prefix_of(names, rules);
   }
 
+  void load(const WeightPart& part) {
+    const std::string prefix = part.naming == Naming::kBehindPrefix ? prefix_ : "";
+    part.module->visit_parameters(
+        [&](const std::string& name, nn::Parameter& parameter) { load(prefix + name, parameter); });
+  }
+
+  void finish(const std::string& config_path) {
+    for (const std::string& name : unused_) {
+      const std::string bare = name.starts_with(prefix_) ? name.substr(prefix_.size()) : name;
+      if (is_allowed(name, rules_.unused) || is_allowed(bare, rules_.unused)) continue;
+      const auto view = checkpoint_.find(name);
+      problems_.push_back(
+          fmt::format("'{}' {} is not part of the model ({})", name, shape_text(view->shape), view->file));
+    }
+    if (problems_.empty()) return;
+    const std::size_t more = problems_.size() > kListed ? problems_.size() - kListed : 0;
+    problems_.resize(problems_.size() - more);
+    throw core::DataError(fmt::format(
+        "weights: {}{}\nis {} the right config for {}?", fmt::join(problems_, "\n  "),
+        more ? fmt::format("\n  and {} more", more) : "", config_path, fmt::join(checkpoint_.files(), ", ")));
+  }
+
+ private:
   void load(const std::string& name, nn::Parameter& parameter) {
-    const auto found = find(checkpoint_, prefix_ + name);
+    const auto found = find(checkpoint_, name);
     if (!found) {
-      problems_.push_back(fmt::format("'{}' is missing, expected {}{}", prefix_ + name,
-                                      shape_text(parameter.sizes()), because(parameter)));
+      problems_.push_back(fmt::format("'{}' is missing, expected {}{}", name, shape_text(parameter.sizes()),
+                                      because(parameter)));
       return;
     }
     unused_.erase(found->name);
@@ -114,23 +142,6 @@ class Loader {
     parameter.value = tensor_of(found->view, *type, sizes);
   }
 
-  void finish(const std::string& config_path) {
-    for (const std::string& name : unused_) {
-      const std::string bare = name.starts_with(prefix_) ? name.substr(prefix_.size()) : name;
-      if (is_allowed(name, rules_.unused) || is_allowed(bare, rules_.unused)) continue;
-      const auto view = checkpoint_.find(name);
-      problems_.push_back(
-          fmt::format("'{}' {} is not part of the model ({})", name, shape_text(view->shape), view->file));
-    }
-    if (problems_.empty()) return;
-    const std::size_t more = problems_.size() > kListed ? problems_.size() - kListed : 0;
-    problems_.resize(problems_.size() - more);
-    throw core::DataError(fmt::format(
-        "weights: {}{}\nis {} the right config for {}?", fmt::join(problems_, "\n  "),
-        more ? fmt::format("\n  and {} more", more) : "", config_path, fmt::join(checkpoint_.files(), ", ")));
-  }
-
- private:
   static std::string because(const nn::Parameter& parameter) {
     const std::string reason = parameter.reason();
     return reason.empty() ? "" : fmt::format(" (config {})", reason);
@@ -145,11 +156,29 @@ class Loader {
 
 }  // namespace
 
+void claim(WeightRules& rules, std::string_view layer) {
+  std::erase_if(rules.unused, [&](const std::string& entry) {
+    return entry.ends_with('.') && fmt::format("{}.", layer).starts_with(entry);
+  });
+}
+
+bool has_layer(const formats::Safetensors& checkpoint, const WeightRules& rules, std::string_view layer,
+               Naming naming) {
+  const auto names = checkpoint.names();
+  const std::string prefix = naming == Naming::kBehindPrefix ? prefix_of(names, rules) : "";
+  return any_starts_with(names, fmt::format("{}{}.", prefix, layer));
+}
+
 void load_weights(nn::Module& module, const formats::Safetensors& checkpoint, const WeightRules& rules,
                   const std::string& config_path) {
+  const WeightPart part{&module};
+  load_weights({&part, 1}, checkpoint, rules, config_path);
+}
+
+void load_weights(std::span<const WeightPart> parts, const formats::Safetensors& checkpoint,
+                  const WeightRules& rules, const std::string& config_path) {
   Loader loader(checkpoint, rules);
-  module.visit_parameters(
-      [&](const std::string& name, nn::Parameter& parameter) { loader.load(name, parameter); });
+  for (const WeightPart& part : parts) loader.load(part);
   loader.finish(config_path);
 }
 

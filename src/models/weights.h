@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "muster/formats/safetensors.h"
@@ -17,10 +19,28 @@ struct WeightRules {
   std::vector<std::string> unused;
 };
 
+/// Takes what is below `layer` from the names that may stay unused: it is the model's after all.
+void claim(WeightRules& rules, std::string_view layer);
+
+/// A checkpoint's names stand behind the encoder's prefix or, as those of heads, as they are.
+enum class Naming { kBehindPrefix, kAsIs };
+
+/// One of the modules that share a checkpoint.
+struct WeightPart {
+  nn::Module* module = nullptr;
+  Naming naming = Naming::kBehindPrefix;
+};
+
+/// Whether a checkpoint has any tensor of `layer`, where `naming` puts it.
+bool has_layer(const formats::Safetensors& checkpoint, const WeightRules& rules, std::string_view layer,
+               Naming naming);
+
 /// Points every parameter at its tensor in the mapped checkpoint, which must outlive prepare(). One DataError
 /// lists every missing, mis-shaped and unused tensor; `config_path` is the file that decides the shapes.
 void load_weights(nn::Module& module, const formats::Safetensors& checkpoint, const WeightRules& rules,
                   const std::string& config_path);
+void load_weights(std::span<const WeightPart> parts, const formats::Safetensors& checkpoint,
+                  const WeightRules& rules, const std::string& config_path);
 
 /// The checkpoint of a folder; says what to do when there are only weights in another format.
 formats::Safetensors open_checkpoint(const std::string& folder);

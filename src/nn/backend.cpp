@@ -47,6 +47,16 @@ void use_one_thread() {
   if (at::get_num_threads() != 1) at::set_num_threads(1);
 }
 
+void rethrow(const c10::Error& error, const std::string& where) {
+  const std::string_view what = error.what_without_backtrace();
+  const bool out_of_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+                             what.find("can't allocate memory") != std::string_view::npos ||
+                             what.find("out of memory") != std::string_view::npos;
+  const std::string message = fmt::format("{}: {}", where, what);
+  if (out_of_memory) throw core::ResourceError(message);
+  throw core::InternalError(message);
+}
+
 std::string torch_version() {
   return TORCH_VERSION;
 }

@@ -10,6 +10,7 @@
 #include "muster/core/error.h"
 #include "muster/core/log.h"
 #include "muster/nn/tiles.h"
+#include "muster/nn/trainable.h"
 #include "nn/kernels/own_kernels.h"
 #include "nn/kernels/packed_weight.h"
 
@@ -135,13 +136,27 @@ bool has_int8_linear() {
 
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
                            const ComputeTarget& target)
-    : packed_(pack(weight, bias, activation, target)), activation_(activation) {
+    : activation_(activation) {
+  prepare(weight, bias, target);
+}
+
+PackedLinear PackedLinear::on_host(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
+                                   std::int64_t tile_rows) {
+  PackedLinear linear;
+  linear.activation_ = activation;
+  linear.tile_rows_ = tile_rows;
+  linear.prepare(weight, bias, {});
+  return linear;
+}
+
+void PackedLinear::prepare(const at::Tensor& weight, const at::Tensor& bias, const ComputeTarget& target) {
+  packed_ = pack(weight, bias, activation_, target);
   activates_itself_ = packed_ && kernels::has_own_linear(target);
   if (packed_) return;
   reordered_ = can_reorder(target);
   const at::Tensor plain =
       weight.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/!reordered_);
-  weight_ = reordered_ ? operators()->reorder.call(plain.contiguous(), kTileRows) : plain;
+  weight_ = reordered_ ? operators()->reorder.call(plain.contiguous(), tile_rows_) : plain;
   if (bias.defined()) bias_ = bias.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/true);
 }
 
@@ -153,7 +168,7 @@ at::Tensor PackedLinear::multiply_packed(const at::Tensor& x, const at::Tensor& 
 
 at::Tensor PackedLinear::forward(const at::Tensor& tile) const {
   if (activates_itself_) return multiply_packed(tile, {});
-  core::internal_check(tile.size(0) == kTileRows, "a linear layer computes whole tiles");
+  core::internal_check(tile.size(0) == tile_rows_, "a linear layer computes whole tiles");
   if (packed_) return activate(multiply_packed(tile, {}), activation_);
   if (!reordered_) return activate(at::linear(tile, weight_, bias_), activation_);
   const auto [attribute, algorithm] = fused_name(activation_);
@@ -162,7 +177,7 @@ at::Tensor PackedLinear::forward(const at::Tensor& tile) const {
 
 at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& residual) const {
   if (activates_itself_) return multiply_packed(tile, residual);
-  core::internal_check(tile.size(0) == kTileRows && activation_ == Activation::kIdentity,
+  core::internal_check(tile.size(0) == tile_rows_ && activation_ == Activation::kIdentity,
                        "a linear layer adds to whole tiles, without an activation");
   if (packed_) return multiply_packed(tile, residual);
   if (!reordered_) return at::linear(tile, weight_, bias_).add_(residual);
@@ -171,8 +186,8 @@ at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& r
 
 void PackedLinear::forward_rows(const at::Tensor& x, at::Tensor& out) const {
   if (activates_itself_) return packed_->multiply(x, {}, out);
-  for (std::int64_t row = 0; row < x.size(0); row += kTileRows)
-    out.narrow(0, row, kTileRows).copy_(forward(x.narrow(0, row, kTileRows)));
+  for (std::int64_t row = 0; row < x.size(0); row += tile_rows_)
+    out.narrow(0, row, tile_rows_).copy_(forward(x.narrow(0, row, tile_rows_)));
 }
 
 Linear::Linear(Extent in, Extent out, Activation activation, Bias bias) : activation_(activation) {
@@ -184,6 +199,11 @@ at::Tensor Linear::forward_rows(const at::Tensor& x) const {
   at::Tensor out = at::empty({x.size(0), weight_->shape.front().size}, x.options());
   packed_.forward_rows(x, out);
   return out;
+}
+
+at::Tensor Linear::forward_training(const at::Tensor& x) const {
+  if (activation_ == Activation::kGelu) return trainable::linear_gelu(x, weight_value(), bias_value());
+  return activate(trainable::linear(x, weight_value(), bias_value()), activation_);
 }
 
 void Linear::on_prepare(const ComputeTarget& target) {

@@ -39,6 +39,11 @@ at::Tensor LayerNorm::forward(const at::Tensor& x) const {
   return at::layer_norm(x, {x.size(-1)}, weight_.value, bias_.value, epsilon_);
 }
 
+at::Tensor LayerNorm::forward_training(const at::Tensor& x, const at::Tensor& residual,
+                                       const trainable::Dropout& dropout) const {
+  return trainable::add_norm(x, residual, {weight_.value, bias_.value, epsilon_}, dropout);
+}
+
 Embedding::Embedding(Extent entries, Extent width) : weight_(add_parameter("weight", {entries, width})) {}
 
 void Embedding::on_prepare(const ComputeTarget& target) {
@@ -47,6 +52,10 @@ void Embedding::on_prepare(const ComputeTarget& target) {
 
 at::Tensor Embedding::forward(const at::Tensor& indices) const {
   return at::embedding(weight_.value, indices);
+}
+
+at::Tensor Embedding::forward_training(const at::Tensor& indices) const {
+  return trainable::embed(weight_.value, indices);
 }
 
 }  // namespace muster::nn

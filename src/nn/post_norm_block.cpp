@@ -2,8 +2,10 @@
 #include "muster/nn/post_norm_block.h"
 
 #include <ATen/Functions.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <array>
 
 #include "muster/nn/tiles.h"
 
@@ -86,6 +88,22 @@ at::Tensor PostNormBlock::after_attention(const at::Tensor& context, const at::T
   return output_norm_.forward(down_.forward_add(inner, attended));              // [tile, hidden]
 }
 
+at::Tensor PostNormBlock::forward_training(const at::Tensor& hidden, const at::Tensor& distance_bias,
+                                           const StackTraining& training, std::uint32_t first_site) const {
+  const BlockDropouts& rates = training.dropouts;
+  const std::array weights{query_.weight_value(), key_.weight_value(), value_.weight_value()};
+  const std::array biases{query_.bias_value(), key_.bias_value(), value_.bias_value()};
+  const at::Tensor qkv = trainable::linears(hidden, weights, biases);  // [rows, 3 * heads * width]
+  const at::Tensor context =
+      trainable::attend(qkv, shape_, distance_bias, training.dropout(rates.attention, first_site));
+  const at::Tensor attended = attention_norm_.forward_training(
+      attention_output_.forward_training(context), hidden,
+      training.dropout(rates.attention_output, first_site + 1));  // [rows, hidden]
+  const at::Tensor inner = up_.forward_training(attended);        // [rows, intermediate]
+  return output_norm_.forward_training(down_.forward_training(inner), attended,
+                                       training.dropout(rates.output, first_site + 2));
+}
+
 PostNormStack::PostNormStack(const PostNormConfig& config) : config_(config) {
   for (std::int64_t i = 0; i < config.layers; ++i) {
     blocks_.push_back(std::make_unique<PostNormBlock>(config));
@@ -103,6 +121,33 @@ void PostNormStack::forward(at::Tensor& hidden, std::span<const SequenceRun> run
     blocks_[i]->forward(hidden, runs, bias, buffers);
     if (observe) observe("layer." + std::to_string(i), hidden);
   }
+}
+
+at::Tensor PostNormStack::train_block(std::size_t block, const at::Tensor& hidden,
+                                      const at::Tensor& distance_bias, const StackTraining& training) const {
+  const auto first_site =
+      training.first_site + static_cast<std::uint32_t>(block) * StackTraining::kSitesPerBlock;
+  return blocks_[block]->forward_training(hidden, distance_bias, training, first_site);
+}
+
+at::Tensor PostNormStack::forward_training(at::Tensor hidden, const StackTraining& training) const {
+  const auto frozen = static_cast<std::size_t>(training.frozen);
+  const bool keeps_graph = c10::GradMode::is_enabled();
+  const at::Tensor shared_bias = training.make_distance_bias();
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    const c10::AutoGradMode graph(keeps_graph && i >= frozen);
+    if (!c10::GradMode::is_enabled() || training.insides == Insides::kKept) {
+      hidden = train_block(i, hidden, shared_bias, training);
+      continue;
+    }
+    // What runs twice may capture leaves only, so each block makes its own bias of them.
+    hidden = trainable::checkpointed(
+        [this, i, training](const at::Tensor& x) {
+          return train_block(i, x, training.make_distance_bias(), training);
+        },
+        hidden);
+  }
+  return hidden;
 }
 
 }  // namespace muster::nn

@@ -2,6 +2,7 @@
 #include "muster/nn/token_embeddings.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 namespace muster::nn {
 
@@ -23,6 +24,14 @@ at::Tensor TokenEmbeddings::forward(const at::Tensor& ids, const at::Tensor& pos
   if (token_type_) sum.add_(token_type_->table().select(0, 0));  // a single text is all type 0
   sum.add_(position_.forward(positions));
   return norm_.forward(sum);
+}
+
+at::Tensor TokenEmbeddings::forward_training(const at::Tensor& ids, const at::Tensor& positions,
+                                             const trainable::Dropout& dropout) const {
+  at::Tensor sum = word_.forward_training(ids);  // [rows, hidden]
+  if (token_type_) sum = sum + token_type_->table().select(0, 0);
+  sum = sum + position_.forward_training(positions);
+  return trainable::drop(norm_.forward_training(sum, {}, {}), dropout);
 }
 
 }  // namespace muster::nn

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
 
 #include <string>
 
@@ -14,6 +15,10 @@ c10::Device torch_device(const device::Device& device);
 
 /// Makes this thread compute on one thread, as canonical results need; cheap when it already does.
 void use_one_thread();
+
+/// LibTorch's errors as ours: ResourceError when memory ran out, which its allocators say in words only, and
+/// InternalError otherwise. `where` is what was being done.
+[[noreturn]] void rethrow(const c10::Error& error, const std::string& where);
 
 std::string torch_version();
 

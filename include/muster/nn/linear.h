@@ -7,6 +7,7 @@
 
 #include "muster/nn/activation.h"
 #include "muster/nn/module.h"
+#include "muster/nn/tiles.h"
 
 namespace muster::nn {
 
@@ -25,6 +26,9 @@ class PackedLinear {
   /// `weight` is [out, in]; `bias` is [out] or undefined.
   PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
                const ComputeTarget& target);
+  /// In fp32 on the host, on tiles of `tile_rows`: for few rows and many outputs, such as a classifier's.
+  static PackedLinear on_host(const at::Tensor& weight, const at::Tensor& bias, Activation activation,
+                              std::int64_t tile_rows);
 
   at::Tensor forward(const at::Tensor& tile) const;  ///< [kTileRows, in] -> [kTileRows, out]
   /// forward(tile) + residual, rounded once. Only without an activation.
@@ -41,6 +45,9 @@ class PackedLinear {
   Activation activation_ = Activation::kIdentity;
   bool activates_itself_ = false;  // packed_ computes the activation too
   bool reordered_ = false;
+  std::int64_t tile_rows_ = kTileRows;
+
+  void prepare(const at::Tensor& weight, const at::Tensor& bias, const ComputeTarget& target);
 };
 
 enum class Bias { kNo, kYes };
@@ -57,9 +64,14 @@ class Linear : public Module {
     return packed_.forward_add(tile, residual);
   }
 
+  /// The same with a graph back to the weights' values: [rows, in] -> [rows, out].
+  at::Tensor forward_training(const at::Tensor& x) const;
+
   /// The loaded weights, for a parent that fuses several layers into one.
   Parameter& weight() { return *weight_; }
   Parameter* bias() { return bias_; }
+  const at::Tensor& weight_value() const { return weight_->value; }
+  at::Tensor bias_value() const { return bias_ ? bias_->value : at::Tensor(); }
 
  protected:
   void on_prepare(const ComputeTarget& target) override;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "muster/nn/module.h"
+#include "muster/nn/trainable.h"
 
 namespace muster::nn {
 
@@ -9,6 +10,9 @@ class LayerNorm : public Module {
  public:
   LayerNorm(Extent width, double epsilon);
   at::Tensor forward(const at::Tensor& x) const;  ///< [rows, width]; statistics in fp32
+  /// Of drop(x) + residual, which may be undefined, with a graph back to the weights' values.
+  at::Tensor forward_training(const at::Tensor& x, const at::Tensor& residual,
+                              const trainable::Dropout& dropout) const;
 
  protected:
   void on_prepare(const ComputeTarget& target) override;
@@ -25,6 +29,7 @@ class Embedding : public Module {
  public:
   Embedding(Extent entries, Extent width);
   at::Tensor forward(const at::Tensor& indices) const;  ///< int64 [rows] -> [rows, width]
+  at::Tensor forward_training(const at::Tensor& indices) const;
   const at::Tensor& table() const { return weight_.value; }
 
  protected:

@@ -10,6 +10,7 @@
 #include "muster/nn/attention.h"
 #include "muster/nn/linear.h"
 #include "muster/nn/norm.h"
+#include "muster/nn/trainable.h"
 
 namespace muster::nn {
 
@@ -46,6 +47,34 @@ struct BlockBuffers {
   at::Tensor context;  // [rows, heads * padded width]
 };
 
+/// Shares of elements that blocks drop in training.
+struct BlockDropouts {
+  double attention = 0;         ///< of the attention's probabilities
+  double attention_output = 0;  ///< before its norm
+  double output = 0;            ///< of the block, before its norm
+};
+
+/// What backward needs of a block: kept, or computed once more from the block's input.
+enum class Insides : std::uint8_t { kKept, kRecomputed };
+
+/// One training forward through a stack.
+struct StackTraining {
+  std::shared_ptr<const trainable::Texts> texts;
+  trainable::Randomness randomness;
+  BlockDropouts dropouts;
+  std::uint32_t first_site = 0;  ///< a block has kSitesPerBlock
+  std::int64_t frozen = 0;       ///< blocks from below that need no gradient: no graph is kept of them
+  Insides insides = Insides::kKept;
+  /// trainable::attend's distance bias, of leaves alone; empty: none.
+  std::function<at::Tensor()> distance_bias;
+
+  static constexpr std::uint32_t kSitesPerBlock = 3;
+  trainable::Dropout dropout(double probability, std::uint32_t site) const {
+    return {probability, site, randomness, texts};
+  }
+  at::Tensor make_distance_bias() const { return distance_bias ? distance_bias() : at::Tensor(); }
+};
+
 /// The transformer block of "Attention Is All You Need" (Vaswani et al., 2017), figure 1 left: attention and
 /// feed-forward, each followed by add and norm.
 class PostNormBlock : public Module {
@@ -54,6 +83,10 @@ class PostNormBlock : public Module {
   /// `hidden` [padded_rows(rows, target), hidden], updated in place.
   void forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const AttentionBias& bias,
                BlockBuffers& buffers) const;
+  /// [rows, hidden] of the texts -> the same, with a graph back to the weights' values. `first_site` is that
+  /// of the block.
+  at::Tensor forward_training(const at::Tensor& hidden, const at::Tensor& distance_bias,
+                              const StackTraining& training, std::uint32_t first_site) const;
 
  protected:
   void on_prepare(const ComputeTarget& target) override;
@@ -78,8 +111,12 @@ class PostNormStack : public Module {
   /// "layer.<index>".
   void forward(at::Tensor& hidden, std::span<const SequenceRun> runs, const AttentionBias& bias,
                const Observer& observe) const;
+  at::Tensor forward_training(at::Tensor hidden, const StackTraining& training) const;
 
  private:
+  at::Tensor train_block(std::size_t block, const at::Tensor& hidden, const at::Tensor& distance_bias,
+                         const StackTraining& training) const;
+
   PostNormConfig config_;
   std::vector<std::unique_ptr<PostNormBlock>> blocks_;
 };

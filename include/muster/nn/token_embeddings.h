@@ -20,6 +20,9 @@ class TokenEmbeddings : public Module {
   explicit TokenEmbeddings(const TokenEmbeddingsConfig& config);
   /// `ids` and `positions` are int64 [rows]; the result is [rows, hidden].
   at::Tensor forward(const at::Tensor& ids, const at::Tensor& positions) const;
+  /// The same with a graph back to the tables; the result is dropped.
+  at::Tensor forward_training(const at::Tensor& ids, const at::Tensor& positions,
+                              const trainable::Dropout& dropout) const;
 
  private:
   Embedding word_, position_;

@@ -14,6 +14,10 @@ std::unique_ptr<Transformer> make_bert(const formats::JsonValue& json) {
       .weights = {.prefix = "bert.",
                   .unused = {"pooler.", "cls.", "classifier.", "qa_outputs.", "embeddings.position_ids",
                              "embeddings.token_type_ids"}},
+      .pooler = "pooler.dense",
+      .head = {.dense = "pooler.dense", .dense_naming = Naming::kBehindPrefix, .output = "classifier"},
+      .dropouts = read_dropouts(json),
+      .transformers_name = "Bert",
   };
   return std::make_unique<PostNormTransformer>(config);
 }

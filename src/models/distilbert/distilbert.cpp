@@ -18,8 +18,15 @@ std::unique_ptr<Transformer> make_distilbert(const formats::JsonValue& json) {
       .weights = {.prefix = "distilbert.",
                   .unused = {"vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "pre_classifier.",
                              "classifier.", "qa_outputs.", "embeddings.position_ids"}},
+      .head = {.dense = "pre_classifier", .activation = nn::Activation::kRelu, .output = "classifier"},
+      .dropouts = read_dropouts(json, {.hidden = "dropout",
+                                       .attention = "attention_dropout",
+                                       .classifier = "seq_classif_dropout",
+                                       .classifier_fallback = 0.2}),
+      .transformers_name = "DistilBert",
   };
-  config.blocks.layer_norm_epsilon = 1e-12;  // no key sets it
+  config.blocks.layer_norm_epsilon = 1e-12;     // no key sets it
+  config.dropouts.blocks.attention_output = 0;  // the reference drops nothing there
   config.blocks.names = {.query = "attention.q_lin",
                          .key = "attention.k_lin",
                          .value = "attention.v_lin",

@@ -43,17 +43,22 @@ class Mpnet final : public PostNormTransformer {
  protected:
   const nn::AttentionBias& attention_bias() const override { return bias_; }
 
+  at::Tensor distance_bias(std::int64_t longest) const override { return by_distance(longest); }
+
   void on_prepare(const nn::ComputeTarget& target) override {
-    const std::int64_t longest = facts().max_positions;
-    const at::Tensor buckets = distance_buckets(at::arange(1 - longest, longest));  // [2 * longest - 1]
-    const at::Tensor by_distance = relative_attention_bias_.table()
-                                       .to(c10::ScalarType::Float)
-                                       .index_select(0, buckets)
-                                       .t();  // [heads, 2 * longest - 1]
-    bias_ = nn::AttentionBias::by_distance(by_distance, target);
+    bias_ = nn::AttentionBias::by_distance(by_distance(facts().max_positions), target);
   }
 
  private:
+  at::Tensor by_distance(std::int64_t longest) const {
+    const at::Tensor& table = relative_attention_bias_.table();
+    const at::Tensor buckets = distance_buckets(at::arange(1 - longest, longest)).to(table.device());
+    return table.to(c10::ScalarType::Float)
+        .index_select(0, buckets)
+        .t()
+        .contiguous();  // [heads, 2 * longest - 1]
+  }
+
   nn::Embedding relative_attention_bias_;
   nn::AttentionBias bias_;
 };
@@ -68,12 +73,17 @@ std::unique_ptr<Transformer> make_mpnet(const formats::JsonValue& json) {
       .position_rule = PositionRule::behind_padding(kPaddingId),
       .weights = {.prefix = "mpnet.",
                   .unused = {"pooler.", "lm_head.", "classifier.", "qa_outputs.", "embeddings.position_ids"}},
+      .pooler = "pooler.dense",
+      .head = {.dense = "classifier.dense", .output = "classifier.out_proj"},
+      .dropouts = read_dropouts(json),
+      .transformers_name = "MPNet",
   };
   if (config.positions.size <= config.position_rule.first)
     json.at("max_position_embeddings")
         .fail(fmt::format("is {}, but positions begin at 2", config.positions.size));
   if (json.get_or<std::int64_t>("relative_attention_num_buckets", kBuckets) != kBuckets)
     json.at("relative_attention_num_buckets").fail("must be 32, as in the reference implementation");
+  config.dropouts.head_input = config.dropouts.head_output = config.dropouts.embeddings;
   config.blocks.names.query = "attention.attn.q";
   config.blocks.names.key = "attention.attn.k";
   config.blocks.names.value = "attention.attn.v";

@@ -6,6 +6,14 @@
 #include "models/post_norm_transformer.h"
 
 namespace muster::models {
+namespace {
+
+std::string transformers_name(const std::string& model_type) {
+  if (model_type == "xlm-roberta") return "XLMRoberta";
+  return model_type == "camembert" ? "Camembert" : "Roberta";
+}
+
+}  // namespace
 
 std::unique_ptr<Transformer> make_roberta(const formats::JsonValue& json) {
   PostNormTransformerConfig config{
@@ -17,7 +25,12 @@ std::unique_ptr<Transformer> make_roberta(const formats::JsonValue& json) {
       .weights = {.prefix = "roberta.",
                   .unused = {"pooler.", "lm_head.", "classifier.", "qa_outputs.", "embeddings.position_ids",
                              "embeddings.token_type_ids"}},
+      .pooler = "pooler.dense",
+      .head = {.dense = "classifier.dense", .output = "classifier.out_proj"},
+      .dropouts = read_dropouts(json),
+      .transformers_name = transformers_name(json.get<std::string>("model_type")),
   };
+  config.dropouts.head_input = config.dropouts.head_output;
   if (config.positions.size <= config.position_rule.first)
     json.at("max_position_embeddings")
         .fail(fmt::format("is {}, but positions begin at pad_token_id + 1 = {}", config.positions.size,

@@ -1,82 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of one head over one sequence. Keys and values are packed like weights, then a block of queries
 // goes through scores, softmax and the weighted sum without leaving the first-level cache.
+#include "nn/kernels/avx512/head_panels.h"
 #include "nn/kernels/avx512/kernels.h"
-#include "nn/kernels/avx512/math.h"
 #include "nn/kernels/avx512/row_blocks.h"
 
 namespace muster::nn::kernels {
 namespace {
 
-constexpr int kKeyVectors = 3;  // of keys in a panel
-constexpr std::int64_t kKeyPanel = kKeyVectors * kLanes;
 static_assert(kKeyPanel == kPanelColumns);
-constexpr int kValueVectors = 2;
-constexpr std::int64_t kValuePanel = kValueVectors * kLanes;  // 32 columns of a head
-
-constexpr std::int64_t whole(std::int64_t size, std::int64_t step) {
-  return (size + step - 1) / step * step;
-}
-
-// 16 x 16 words of 32 bits across the diagonal.
-void transpose(__m512i (&rows)[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 8; ++i) {
-    t[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
-    t[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
-  }
-  for (int i = 0; i < 4; ++i)
-    for (int j = 0; j < 2; ++j) {
-      rows[4 * i + 2 * j] = _mm512_unpacklo_epi64(t[4 * i + j], t[4 * i + 2 + j]);
-      rows[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(t[4 * i + j], t[4 * i + 2 + j]);
-    }
-  for (int i = 0; i < 4; ++i) {  // rows[4g + i] holds, per 128-bit lane l, word 4l + i of rows 4g .. 4g + 3
-    const __m512i a = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0x88);
-    const __m512i b = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0x88);
-    const __m512i c = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0xdd);
-    const __m512i d = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0xdd);
-    t[i] = _mm512_shuffle_i32x4(a, b, 0x88);
-    t[8 + i] = _mm512_shuffle_i32x4(a, b, 0xdd);
-    t[4 + i] = _mm512_shuffle_i32x4(c, d, 0x88);
-    t[12 + i] = _mm512_shuffle_i32x4(c, d, 0xdd);
-  }
-  for (int i = 0; i < 16; ++i) rows[i] = t[i];
-}
-
-// [panels of 48 keys][width / 2][48][2]; keys behind the last are zero.
-void pack_keys(const HeadInputs& head, Bf16* out) {
-  for (std::int64_t key = 0; key < whole(head.length, kKeyPanel); key += kLanes) {
-    Bf16* panel = out + (key / kKeyPanel) * kKeyPanel * head.width + (key % kKeyPanel) * 2;
-    for (std::int64_t column = 0; column < head.width; column += 32) {
-      __m512i rows[16];
-      for (std::int64_t i = 0; i < kLanes; ++i)
-        rows[i] = key + i < head.length ? _mm512_loadu_si512(head.key + (key + i) * head.stride + column)
-                                        : _mm512_setzero_si512();
-      transpose(rows);
-      for (std::int64_t i = 0; i < kLanes; ++i)
-        _mm512_storeu_si512(panel + (column / 2 + i) * kKeyPanel * 2, rows[i]);
-    }
-  }
-}
-
-// [width / 32][pairs of keys][32][2]; the key behind an odd length is zero.
-void pack_values(const HeadInputs& head, Bf16* out) {
-  alignas(64) std::uint16_t low[32], high[32];
-  for (std::uint16_t i = 0; i < 32; ++i) {
-    low[i] = static_cast<std::uint16_t>(i / 2 + (i % 2) * 32);
-    high[i] = static_cast<std::uint16_t>(low[i] + 16);
-  }
-  const __m512i low_index = _mm512_load_si512(low), high_index = _mm512_load_si512(high);
-  for (std::int64_t column = 0; column < head.width; column += kValuePanel)
-    for (std::int64_t key = 0; key < head.length; key += 2, out += 2 * kValuePanel) {
-      const __m512i first = _mm512_loadu_si512(head.value + key * head.stride + column);
-      const __m512i second = key + 1 < head.length
-                                 ? _mm512_loadu_si512(head.value + (key + 1) * head.stride + column)
-                                 : _mm512_setzero_si512();
-      _mm512_storeu_si512(out, _mm512_permutex2var_epi16(first, low_index, second));
-      _mm512_storeu_si512(out + 32, _mm512_permutex2var_epi16(first, high_index, second));
-    }
-}
 
 struct Packed {
   const Bf16* keys;
@@ -85,8 +17,6 @@ struct Packed {
   Bf16* weights;  // [kQueryBlock][score_stride]
   std::int64_t score_stride;
 };
-
-constexpr float kLog2E = 1.44269504f;
 
 template <int Rows>
 void compute_scores(const HeadInputs& head, const Packed& packed, std::int64_t query,
@@ -156,8 +86,10 @@ void attend_head_avx512(const HeadInputs& head, const OutputRows& out, void* scr
   Bf16* packed_values = packed_keys + keys * head.width;
   auto* scores = reinterpret_cast<float*>(packed_values + keys * head.width);
   auto* weights = reinterpret_cast<Bf16*>(scores + kQueryBlock * keys);
-  pack_keys(head, packed_keys);
-  pack_values(head, packed_values);
+  pack_transposed<kKeyPanel, Bf16>({head.key, head.stride, head.length, head.width},
+                                   {packed_keys, head.width, keys});
+  pack<kValuePanel, Bf16>({head.value, head.stride, head.length, head.width},
+                          {packed_values, whole(head.length, 2), head.width}, 0);
   const Packed packed{packed_keys, packed_values, scores, weights, keys};
   for_row_blocks(head.length, [&]<int Rows>(RowCount<Rows>, std::int64_t query) {
     attend_block<Rows>(head, packed, query, out);

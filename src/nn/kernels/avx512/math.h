@@ -58,8 +58,8 @@ inline __m512 gelu_tanh(__m512 x) {
   return _mm512_mul_ps(x, sigmoid(_mm512_mul_ps(_mm512_mul_ps(x, cubic), _mm512_set1_ps(1.59576912f))));
 }
 
-// x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, 2016), by table.
-inline __m512 gelu(__m512 x, const GeluTable& table) {
+// Phi(x) - 0.5, Phi the normal distribution function, by table.
+inline __m512 half_erf(__m512 x, const GeluTable& table) {
   const __m512 size = _mm512_min_ps(_mm512_abs_ps(x), _mm512_set1_ps(kGeluEnd * (1.0f - 1e-7f)));
   const __m512 place = _mm512_mul_ps(size, _mm512_set1_ps(kGeluPieces / kGeluEnd));
   const __m512i piece = _mm512_cvttps_epi32(place);
@@ -69,8 +69,19 @@ inline __m512 gelu(__m512 x, const GeluTable& table) {
   for (int order = 3; order >= 0; --order)
     y = _mm512_fmadd_ps(y, rest, _mm512_permutexvar_ps(piece, _mm512_load_ps(table.coefficients[order])));
   const __m512i sign = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MIN));
-  const __m512 half_erf = _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(y), sign));
-  return _mm512_fmadd_ps(x, half_erf, _mm512_mul_ps(x, _mm512_set1_ps(0.5f)));
+  return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(y), sign));
+}
+
+// x * Phi(x) (Hendrycks and Gimpel, 2016).
+inline __m512 gelu(__m512 x, const GeluTable& table) {
+  return _mm512_fmadd_ps(x, half_erf(x, table), _mm512_mul_ps(x, _mm512_set1_ps(0.5f)));
+}
+
+// Phi(x) + x * phi(x), phi the normal density.
+inline __m512 gelu_slope(__m512 x, const GeluTable& table) {
+  const __m512 power = _mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.72134752f));  // log2(e) / 2
+  const __m512 density = _mm512_mul_ps(exp2_of(power), _mm512_set1_ps(0.39894228f));
+  return _mm512_fmadd_ps(x, density, _mm512_add_ps(half_erf(x, table), _mm512_set1_ps(0.5f)));
 }
 
 }  // namespace

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Passes over rows: layer norm and quantizing.
+#include "nn/kernels/avx512/elements.h"
 #include "nn/kernels/avx512/kernels.h"
-#include "nn/kernels/avx512/math.h"
 
 namespace muster::nn::kernels {
 namespace {
-
-// Calls `work(first column, lanes)` for whole vectors and a masked last one.
-template <typename Work>
-inline void for_vectors(std::int64_t width, const Work& work) {
-  std::int64_t column = 0;
-  for (; column + kLanes <= width; column += kLanes) work(column, __mmask16(0xffff));
-  if (column < width) work(column, first_lanes(width - column));
-}
 
 void norm_row(const Bf16* x, std::int64_t width, const NormWeights& weights, Bf16* out) {
   __m512 sum = _mm512_setzero_ps();

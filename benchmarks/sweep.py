@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Documents per second of `muster encode` over ranks, workers, compute types and batch budgets.
+"""Documents per second of `muster encode`, or another job, over ranks, workers, compute types and batch budgets.
 
     python3 benchmarks/sweep.py -m models/all-MiniLM-L6-v2 -i docs.tsv -o sweep --ranks 1,2 --workers 1,2 --dtypes bf16,fp32
     python3 benchmarks/sweep.py ... --launcher mpirun           mpirun starts the ranks instead of muster itself
     python3 benchmarks/sweep.py ... --slurm=--partition=cpu     one Slurm array job, a task a point; waits for it
+    python3 benchmarks/sweep.py ... --job train --flags='configs/train/classifier.yaml --epochs 1 --global-batch 64'
 
 Every combination is run --repeats times, round after round, so that a slow minute of the machine does not hit one point alone.
-A run is a whole process, from its start to the closed HDF5 file; the time it spent computing stands beside it. Writes DIR/sweep.json
+A run is a whole process, from its start to its published result; the time it spent computing stands beside it. A document that is
+trained on in three epochs counts three times, and --global-batch gives all points of training the same steps. Writes DIR/sweep.json
 (machine, commit, commands, every run, best and median) and DIR/sweep.svg (docs/s against ranks x workers, with the ideal line of
 each series). Points that are done are kept: the same command goes on where it stopped; --fresh starts over. Exit code 1 when a
 point failed. Needs nothing but Python.
@@ -40,13 +42,22 @@ def points_of(arguments):
 
 
 def command_of(arguments, point, out):
-    encode = [arguments.muster, "encode", "-m", arguments.model, "-i", arguments.input, "-o", str(out), "--dtype", point["dtype"],
-              "--workers", str(point["workers"]), "--batch-tokens", point["batch_tokens"], *shlex.split(arguments.flags)]
+    job = [arguments.muster, arguments.job, "-m", arguments.model, "-i", arguments.input, "-o", str(out), "--dtype", point["dtype"],
+           "--workers", str(point["workers"]), "--batch-tokens", point["batch_tokens"], *shlex.split(arguments.flags)]
     if arguments.limit:
-        encode += ["--limit", str(arguments.limit)]
+        job += ["--limit", str(arguments.limit)]
     if arguments.launcher == "mpirun":
-        return ["mpirun", "-n", str(point["ranks"]), "--oversubscribe", "--bind-to", "none", "-q", *encode]
-    return [*encode, "-n", str(point["ranks"])]
+        return ["mpirun", "-n", str(point["ranks"]), "--oversubscribe", "--bind-to", "none", "-q", *job]
+    return [*job, "-n", str(point["ranks"])]
+
+
+def documents_of(facts):
+    """What a job worked on; of training all epochs, the last of which max_steps may have cut short."""
+    if "steps" not in facts:
+        return int(facts["rows"])
+    documents, batch, epochs = (int(facts[name]) for name in ("training_documents", "global_batch", "epochs"))
+    steps_beyond = int(facts["steps"]) - epochs * math.ceil(documents / batch)
+    return epochs * documents + min(steps_beyond * batch, documents)
 
 
 def run_once(arguments, point, scratch):
@@ -65,7 +76,7 @@ def run_once(arguments, point, scratch):
         if event["name"] == "compute":
             compute[event["rank"]] = event["value"]
     shutil.rmtree(scratch)
-    return {"seconds": seconds, "compute_seconds": max(compute.values()), "documents": int(manifest["facts"]["rows"]),
+    return {"seconds": seconds, "compute_seconds": max(compute.values()), "documents": documents_of(manifest["facts"]),
             "build": manifest["identity"]["note.build"]}
 
 
@@ -297,6 +308,7 @@ def print_table(points):
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     values = {"type": lambda text: text.split(","), "metavar": "A,B,..."}
+    parser.add_argument("--job", choices=("encode", "infer", "train"), default="encode")
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("-i", "--input", required=True)
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="sweep.json, sweep.svg and a file a point")

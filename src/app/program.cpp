@@ -91,7 +91,7 @@ class Job {
       if (!is_root)
         log::set_console_level(std::max(log::Level::kWarning, log::level_from_name(arguments_.log_level)));
       return static_cast<int>(
-          phases::run_item_job(session, make_request(arguments_, *phase_, config_, as_typed(argc_, argv_))));
+          phases::run_job(session, make_request(arguments_, *phase_, config_, as_typed(argc_, argv_))));
     } catch (const std::exception& error) {
       // What leaves a job as an exception was agreed on by all ranks: one of them says it.
       return is_root ? report(error) : static_cast<int>(core::exit_code_of(error));

@@ -74,7 +74,11 @@ void add_model_input_output(Schema& schema) {
             .flags = {"--text-column"},
             .affects = kYes,
             .value_name = "NAME",
-            .help = kCompact});
+            .help = kCompact})
+      .add({.name = "input.id_prefix",
+            .type = kStringList,
+            .default_value = "[]",
+            .doc = "one for each path, put before its ids: files may count from 0 each"});
 }
 
 void add_compute(Schema& schema) {

@@ -40,10 +40,24 @@ Schema& Schema::make_optional(const std::string& name) {
 }
 
 Schema& Schema::set_default(const std::string& name, const std::string& default_value) {
+  key_of(name)->default_value = default_value;
+  return *this;
+}
+
+Schema& Schema::set_affects(const std::string& name, AffectsResults affects) {
+  key_of(name)->affects = affects;
+  return *this;
+}
+
+Schema& Schema::remove(const std::string& name) {
+  keys_.erase(key_of(name));
+  return *this;
+}
+
+std::vector<Key>::iterator Schema::key_of(const std::string& name) {
   const auto key = std::find_if(keys_.begin(), keys_.end(), [&](const Key& k) { return k.name == name; });
   core::internal_check(key != keys_.end(), fmt::format("no config key '{}'", name));
-  key->default_value = default_value;
-  return *this;
+  return key;
 }
 
 const Key* Schema::find(const std::string& name) const {

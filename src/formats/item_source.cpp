@@ -41,12 +41,13 @@ constexpr std::array<std::pair<std::string_view, InputFormat>, 8> kExtensions{{
 /// Opens the files one after another and numbers what comes out.
 class TextSource final : public ItemSource {
  public:
-  explicit TextSource(const InputConfig& config) : config_(config), files_(expand_input_paths(config.paths)) {
+  explicit TextSource(const InputConfig& config)
+      : config_(config), files_(expand_input_paths(config.paths)), prefixes_(expand_id_prefixes(config)) {
     for (const auto& file : files_) check_is_text(format_of(file), file);
     open_next(nullptr);
   }
   TextSource(std::unique_ptr<ByteSource> bytes, const std::string& name, const InputConfig& config)
-      : config_(config), files_{name} {
+      : config_(config), files_{name}, prefixes_(1) {
     check_is_text(format_of(name), name);
     open_next(std::move(bytes));
   }
@@ -63,11 +64,13 @@ class TextSource final : public ItemSource {
     if (kind == RowKind::kReject) {
       reject.file = file;
       if (by_index && reject.id.empty()) reject.id = std::to_string(index);
+      if (!reject.id.empty()) reject.id.insert(0, prefixes_[file]);
       return kind;
     }
     item.file = file;
     item.row = items_++;
     if (by_index) item.id = std::to_string(index);
+    item.id.insert(0, prefixes_[file]);
     return kind;
   }
 
@@ -94,6 +97,7 @@ class TextSource final : public ItemSource {
 
   const InputConfig config_;
   const std::vector<std::string> files_;
+  const std::vector<std::string> prefixes_;  ///< of the ids, a file each
   std::size_t opened_ = 0;
   std::unique_ptr<RowDecoder> decoder_;
   std::uint64_t rows_ = 0;
@@ -162,6 +166,20 @@ std::vector<std::string> expand_input_paths(const std::vector<std::string>& path
     }
   }
   return files;
+}
+
+std::vector<std::string> expand_id_prefixes(const InputConfig& config) {
+  const auto& prefixes = config.id_prefixes;
+  if (!prefixes.empty() && prefixes.size() != config.paths.size()) {
+    throw core::ConfigError(
+        fmt::format("input.id_prefix has {} entries for {} paths of input.path; give one each",
+                    prefixes.size(), config.paths.size()));
+  }
+  std::vector<std::string> of_files;
+  for (std::size_t i = 0; i < config.paths.size(); ++i)
+    of_files.resize(of_files.size() + expand_input_paths({config.paths[i]}).size(),
+                    prefixes.empty() ? "" : prefixes[i]);
+  return of_files;
 }
 
 std::unique_ptr<ItemSource> open_text_source(const InputConfig& config) {

@@ -72,6 +72,11 @@ void write_identity(const std::string& path, const Identity& identity) {
                      seal(fmt::format("{{\n\"identity\": {},\n", identity_to_json(identity, ""))) + "\n");
 }
 
+std::optional<Identity> known_identity(const std::string& directory) {
+  if (auto manifest = read_manifest(directory)) return std::move(manifest->identity);
+  return read_identity((std::filesystem::path(directory) / ".run" / "identity.json").string());
+}
+
 std::optional<Identity> read_identity(const std::string& path) {
   if (!std::filesystem::exists(path)) return std::nullopt;
   const auto text = core::read_file(path, kMaxIdentityBytes);

@@ -24,7 +24,7 @@ using formats::RowKind;
 class H5ItemSource final : public formats::ItemSource {
  public:
   H5ItemSource(const InputConfig& config, std::vector<std::string> files)
-      : config_(config), files_(std::move(files)) {
+      : config_(config), files_(std::move(files)), prefixes_(formats::expand_id_prefixes(config)) {
     if (!files_.empty()) open(0);  // a file that cannot be read is reported before any work
   }
 
@@ -37,12 +37,13 @@ class H5ItemSource final : public formats::ItemSource {
     if (problem != nullptr) {
       reject = {.line = line_, .byte_offset = 0, .file = file_, .reason = problem, .id = ""};
       if (child_->has_ids()) formats::assign_utf8_replaced(row_.id, reject.id);
+      if (!reject.id.empty()) reject.id.insert(0, prefixes_[file_]);
       return RowKind::kReject;
     }
     item.row = items_++;
     item.file = file_;
     item.line = line_;
-    item.id = child_->has_ids() ? row_.id : std::to_string(index);
+    item.id = prefixes_[file_] + (child_->has_ids() ? row_.id : std::to_string(index));
     item.replaced_utf8 = formats::assign_utf8_replaced(row_.text, item.text) > 0;
     return RowKind::kItem;
   }
@@ -76,7 +77,7 @@ class H5ItemSource final : public formats::ItemSource {
   }
 
   InputConfig config_;
-  std::vector<std::string> files_;
+  std::vector<std::string> files_, prefixes_;
   std::unique_ptr<H5Child> child_;
   H5Row row_;
   std::uint32_t file_ = 0;

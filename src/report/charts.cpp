@@ -166,12 +166,16 @@ std::string draw(const Curves& curves) {
   }
   if (!(seconds > 0)) seconds = 1;
   const double legend = names.size() > 1 ? legend_height(0, names, kPageWidth) : 0;
-  Svg svg(curves.title, legend + kTop + 18 + kPlotHeight + kAxis - 10);
+  Svg svg(curves.title, legend + kTop + 18 + kPlotHeight + kAxis - (curves.x_label.empty() ? 10 : 0));
   if (names.size() > 1) draw_legend(svg, 0, 0, names, kPageWidth);
   const Plot plot = draw_value_axis(svg, most > 0 ? most * 1.04 : 1, legend + kTop, curves.y_label);
   const auto x_of = [&](double x) { return plot.left + x / seconds * (plot.right - plot.left); };
-  for (const double tick : time_ticks(seconds, 10))
-    svg.text(x_of(tick), plot.bottom + 15, time_text(tick, seconds), Anchor::kMiddle, "tick");
+  const bool timed = curves.x_label.empty();
+  for (const double tick : timed ? time_ticks(seconds, 10) : ticks(seconds, 10))
+    svg.text(x_of(tick), plot.bottom + 15, timed ? time_text(tick, seconds) : number_text(tick),
+             Anchor::kMiddle, "tick");
+  if (!timed)
+    svg.text((plot.left + plot.right) / 2, plot.bottom + 30, curves.x_label, Anchor::kMiddle, "tick");
   for (std::size_t s = 0; s < curves.series.size(); ++s) {
     const auto& points = curves.series[s].points;
     if (points.empty()) continue;

@@ -33,9 +33,11 @@ const config::Schema& toy_schema() {
   return *schema;
 }
 
-/// encode, as in the program, and a phase that the table of commands does not know.
+/// The phases of the program, and a phase that the table of commands does not know.
 const config::Schema* find_phase(const std::string& name) {
-  return name == "encode" || name == "toy" ? &toy_schema() : nullptr;
+  const Command* command = find_command(name);
+  const bool is_phase = command != nullptr && command->kind == CommandKind::kPhase;
+  return is_phase || name == "toy" ? &toy_schema() : nullptr;
 }
 
 Arguments parse(const Words& words) {
@@ -169,7 +171,7 @@ TEST(Arguments, OptionsOfAPhase) {
 
 TEST(Arguments, TheJobOfRunAndPlan) {
   const ScratchYaml encode("job: encode\nmodel: {path: M}\n"), none("model: {path: M}\n"),
-      train("job: train\n"), broken("job: [\n");
+      train("job: sample\n"), broken("job: [\n");
   struct Row {
     Words words;
     const char* job;
@@ -182,11 +184,11 @@ TEST(Arguments, TheJobOfRunAndPlan) {
       {{"plan", encode.path(), "--ranks", "1024"}, "encode", ""},
       {{"plan", "--job", "toy", "-m", "M"}, "toy", ""},
       {{"run", encode.path(), "--set", "job=toy"}, "toy", ""},
-      {{"run", encode.path(), "--set", "job=train", "--job", "toy"}, "toy", ""},
+      {{"run", encode.path(), "--set", "job=sample", "--job", "toy"}, "toy", ""},
       {{"run"}, "", "which phase?"},
       {{"plan", "-m", "M"}, "", "which phase?"},
       {{"run", none.path()}, "", "has no `job:`"},
-      {{"run", train.path()}, "", "'train' is not in this version"},
+      {{"run", train.path()}, "", "'sample' is not in this version"},
       {{"run", broken.path()}, "", "is not valid YAML"},
       {{"run", "/nonexistent.yaml"}, "", "No such file"},
       {{"run", "--job", "encod"}, "", "did you mean 'encode'?"},
@@ -246,8 +248,9 @@ TEST(Arguments, MistakesAreNamedWithTheNearestWord) {
       {{}, {"no command given", "usage: muster <command>"}},
       {{"encoed"}, {"unknown command 'encoed'; did you mean 'encode'?"}},
       {{"xyzzyxyzzy"},
-       {"unknown command 'xyzzyxyzzy'; commands are encode, run, plan, verify, search, info"}},
-      {{"train"}, {"'train' is not in this version"}},
+       {"unknown command 'xyzzyxyzzy'; commands are encode, train, infer, run, plan, verify, "
+        "search, info"}},
+      {{"sample"}, {"'sample' is not in this version"}},
       {{"submit", "--help"}, {"'submit' is not in this version"}},
       {{"-m", "M", "encode"}, {"the command comes before its flags"}},
       {encode_with({"--batch-tokns", "4096"}),

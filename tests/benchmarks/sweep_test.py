@@ -15,12 +15,12 @@ import xml.etree.ElementTree as xml
 SWEEP = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "sweep.py"
 SVG = "{http://www.w3.org/2000/svg}"
 
-# Takes 200 ms / threads and publishes 100 documents; fp16 is refused; every call leaves a line in `calls`.
+# Takes 200 ms / threads and publishes 100 documents, or trains on 90 of them for two epochs and 3 steps; fp16 is refused; every call leaves a line in `calls`.
 MUSTER = """#!/usr/bin/env python3
 import argparse, json, os, pathlib, sys, time
 parser = argparse.ArgumentParser()
 parser.add_argument("command")
-for flag in ("-m", "-i", "-o", "-n", "--dtype", "--workers", "--batch-tokens", "--limit"):
+for flag in ("-m", "-i", "-o", "-n", "--dtype", "--workers", "--batch-tokens", "--limit", "--global-batch"):
     parser.add_argument(flag)
 flags = parser.parse_args()
 with open(os.environ["CALLS"], "a") as calls:
@@ -32,7 +32,10 @@ ranks = int(flags.n or os.environ["RANKS"])
 time.sleep(0.2 / ranks / int(flags.workers))
 out = pathlib.Path(flags.o)
 out.mkdir()
-(out / "manifest.json").write_text(json.dumps({"facts": {"rows": "100"}, "identity": {"note.build": "0.1.0 abc"}}))
+facts = {"rows": "100"}
+if flags.command == "train":
+    facts |= {"training_documents": "90", "global_batch": flags.global_batch, "epochs": "2", "steps": "15"}
+(out / "manifest.json").write_text(json.dumps({"facts": facts, "identity": {"note.build": "0.1.0 abc"}}))
 (out / "metrics.jsonl").write_text("".join(
     json.dumps({"rank": rank, "name": name, "value": 0.1 + rank}) + "\\n" for rank in range(ranks) for name in ("busy", "compute")))
 """
@@ -144,6 +147,15 @@ class Sweep(unittest.TestCase):
         self.check_scaling(result)
         self.assertNotIn(" -n ", self.calls()[0])
         self.assertIn("mpirun -n 2 --oversubscribe", result["points"][2]["command"])
+
+    def test_training(self):
+        result = self.sweep("--job", "train", "--ranks", "1,2", "--repeats", "1", "--flags=--global-batch 16")
+        for call, point in zip(self.calls(), result["points"], strict=True):
+            self.assertTrue(call.startswith("train -m models/some"), call)
+            self.assertIn("--global-batch 16", call)
+            self.assertEqual([run["documents"] for run in point["runs"]], [2 * 90 + 3 * 16], "2 epochs of 6 steps, and 3 steps")
+        self.sweep("--job", "encode", "--ranks", "1,2", "--repeats", "1", "--flags=--global-batch 16")
+        self.assertEqual(len(self.calls()), 2, "points of another job are not taken")
 
     def test_slurm_array(self):
         result = self.sweep("--ranks", "1,2", "--workers", "1,2", "--repeats", "2", "--slurm=--partition=cpu -t 5")

@@ -257,6 +257,19 @@ TEST(ItemSource, SeveralFilesInOrder) {
   }
 }
 
+TEST(ItemSource, IdPrefixesOfPaths) {
+  const TemporaryFolder folder;
+  folder.write("a1.tsv", "id\ttext\n0\tx\n");
+  folder.write("a2.tsv", "id\ttext\n1\ty\nbad\n");
+  folder.write("b.txt", "z\n");
+  InputConfig config;
+  config.paths = {folder.file("a*.tsv"), folder.file("b.txt")};
+  config.id_prefixes = {"train/", "test/"};
+  EXPECT_EQ(read_rows(*open_text_source(config)).ids(), "train/0|train/1|test/3");
+  config.id_prefixes = {"train/"};
+  EXPECT_THROW(open_text_source(config), core::ConfigError);
+}
+
 TEST(ItemSource, MissingAndUnreadableInput) {
   const TemporaryFolder folder;
   folder.write("cut.tsv.gz", gzip("k\tx\nl\ty\n").substr(0, 20));

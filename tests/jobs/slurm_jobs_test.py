@@ -24,6 +24,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
 JOBS = SOURCE / "jobs"
 TINY = SOURCE / "tests/phases/fixtures/tiny_encoder"
+DEBTAGS = SOURCE / "configs/demo/debtags_small"
 SKIP = 77
 
 # Slurm looks at time limits every 30 seconds and sends a signal up to 30 seconds early rather than late: with 20 seconds of warning
@@ -62,16 +63,24 @@ class Jobs:
     def encode_arguments(self, model, source, out):
         return ["-m", model, "-i", source, "-o", self.folder / out, "--dtype", "fp32", "--device", "cpu"]
 
+    def train_arguments(self, out):
+        """Some hundred short steps whose result does not depend on the number of ranks."""
+        return ["-m", TINY, "-i", DEBTAGS / "train/train_corpus.txt.gz", "--input-format", "tsv", "-o", self.folder / out,
+                "--labels", DEBTAGS / "gold/train_doc2labels.txt.gz", "--classes", DEBTAGS / "classes.txt",
+                "--dtype", "fp32", "--device", "cpu", "--max-length", "16", "--epochs", "10", "--global-batch", "16",
+                "--reproducible", "--workers", "1"]
+
     def plain_start(self, model, source, out, *more):
         """A run without Slurm on one worker; the process."""
+        return self.start_muster(out, "encode", *self.encode_arguments(model, source, out), "-n", "1", "--workers", "1", *more)
+
+    def start_muster(self, out, *arguments):
         with open(self.folder / f"{out}.log", "w") as log:
-            return subprocess.Popen(
-                [self.muster, "encode", *self.encode_arguments(model, source, out), "-n", "1", "--workers", "1", *more],
-                cwd=self.folder, stderr=log)
+            return subprocess.Popen([self.muster, *arguments], cwd=self.folder, stderr=log)
 
     def plain_wait(self, run, out, seconds=300):
         if run.wait(seconds) != 0:
-            raise RuntimeError(f"muster encode ended with {run.returncode}: {(self.folder / f'{out}.log').read_text()}")
+            raise RuntimeError(f"{run.args} ended with {run.returncode}: {(self.folder / f'{out}.log').read_text()}")
 
     def plain(self, model, source, out):
         self.plain_wait(self.plain_start(model, source, out), out)
@@ -128,6 +137,15 @@ class Job:
             if task["JobState"] in ENDED or time.monotonic() > deadline:
                 raise AssertionError(f"job {self.number} was not requeued: {task}\n{self.log()}")
             time.sleep(0.2)
+
+    def stop_once(self, is_time):
+        """As by hand: SIGUSR1, as soon as there is something that a restart can go on from."""
+        deadline = time.monotonic() + 60
+        while not is_time():
+            if time.monotonic() > deadline or self.show()[0]["JobState"] in ENDED:
+                raise AssertionError(f"job {self.number} was not to be stopped: {self.show()}\n{self.log()}")
+            time.sleep(0.05)
+        subprocess.run(["scancel", "--batch", "--signal=USR1", self.number], check=True)
 
     def update(self, change):
         subprocess.run(["scontrol", "update", f"JobId={self.number}", change], check=True)
@@ -210,7 +228,7 @@ class SlurmJobs(unittest.TestCase):
                     self.assertIn(host, logs)
 
     def test_nodes_are_stopped_and_go_on(self):
-        # As by hand: scancel --batch --signal=USR1. mpirun and srun bring the signal to both nodes.
+        # mpirun and srun bring the signal to both nodes.
         source = self.jobs.documents("some.tsv", self.many // 20)
         self.jobs.plain(self.jobs.slow_model, source, "some_plain")
         for name, launcher in (("mpirun", ""), ("srun", "srun --mpi=pmix --kill-on-bad-exit=1")):
@@ -219,13 +237,21 @@ class SlurmJobs(unittest.TestCase):
                 job = self.jobs.submit([], "encode-nodes.sbatch", *self.jobs.encode_arguments(self.jobs.slow_model, source, out),
                                        "--workers", "1", "--set", "run.commit_interval=50ms", MUSTER_LAUNCHER=launcher)
                 journals = (self.jobs.folder / out / ".run").glob
-                deadline = time.monotonic() + 60
-                while not any(path.stat().st_size > 0 for path in journals("journal_*")):
-                    self.assertLess(time.monotonic(), deadline, job.log())
-                    time.sleep(0.05)
-                subprocess.run(["scancel", "--batch", "--signal=USR1", job.number], check=True)
+                job.stop_once(lambda: any(path.stat().st_size > 0 for path in journals("journal_*")))
                 self.expect_done(job, starts=2)
                 self.assertEqual(self.jobs.digest(out), self.jobs.digest("some_plain"))
+
+    def test_training_is_stopped_and_goes_on(self):
+        plain = self.jobs.start_muster("train_plain", "train", *self.jobs.train_arguments("train_plain"), "-n", "1")
+        job = self.jobs.submit([], "train-one-node.sbatch", *self.jobs.train_arguments("train"))
+        checkpoints = self.jobs.folder / "train/.run/checkpoints"
+        job.stop_once(lambda: any(checkpoints.glob("step_*[0-9]")))
+        self.expect_done(job, starts=2)
+        self.assertRegex(job.log(), "resuming behind step [0-9]+ of")
+        self.jobs.plain_wait(plain, "train_plain")
+        models = [(self.jobs.folder / out / "model/model.safetensors").read_bytes() for out in ("train", "train_plain")]
+        self.assertTrue(models[0] == models[1], "the models differ")
+        self.assertEqual([self.jobs.world_size(out) for out in ("train", "train_plain")], [2, 1])
 
     def test_array(self):
         parts = [self.jobs.documents(f"part{part}.tsv", 200, first=200 * part) for part in range(3)]

@@ -105,7 +105,7 @@ TEST(Labels, RefusesBrokenClassFilesWithLines) {
   for (const auto& row : rows) expect_says(refusal([&] { read(row.files); }), row.says);
 }
 
-TEST(Labels, WarnsOfClassesThatNoEdgeNames) {
+TEST(Labels, TellsOfClassesThatNoEdgeNames) {
   const test::Scratch scratch;
   core::log::open_file(scratch / "log");
   read(Files());

@@ -187,6 +187,17 @@ void expect_toy_results(const Scratch& scratch, int count) {
   }
 }
 
+std::vector<std::string> training_points() {
+  return {"step.begin",
+          "train.forward",
+          "training.sum_bucket",
+          "checkpoint.begin",
+          "checkpoint.before_complete",
+          "checkpoint.before_rename",
+          "checkpoint.after_rename",
+          "checkpoint.end"};
+}
+
 bool long_form() {
   return core::env_int("MUSTER_LONG").value_or(0) != 0;
 }

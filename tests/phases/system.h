@@ -53,6 +53,9 @@ Command toy(const Scratch& scratch, const Command& more = {});
 /// The checksums and ids of scratch/out are exactly those of toy_lines(count): nothing lost, nothing twice.
 void expect_toy_results(const Scratch& scratch, int count);
 
+/// Named points of the program that only a training job passes.
+std::vector<std::string> training_points();
+
 /// True with MUSTER_LONG=1: the long form of a test.
 bool long_form();
 

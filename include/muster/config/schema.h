@@ -46,11 +46,17 @@ class Schema {
   Schema& make_optional(const std::string& name);
   /// For a phase whose usual value is another one.
   Schema& set_default(const std::string& name, const std::string& default_value);
+  /// For a phase to which a key of all phases means nothing.
+  Schema& remove(const std::string& name);
+  /// For a phase whose results depend on a key that does not affect others'.
+  Schema& set_affects(const std::string& name, AffectsResults affects);
   const std::vector<Key>& keys() const { return keys_; }
   const Key* find(const std::string& name) const;
   const Key* find_flag(const std::string& flag) const;  ///< dashes and underscores are the same
 
  private:
+  std::vector<Key>::iterator key_of(const std::string& name);
+
   std::vector<Key> keys_;
 };
 

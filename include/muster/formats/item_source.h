@@ -23,6 +23,9 @@ std::vector<std::string> expand_input_paths(const std::vector<std::string>& path
 /// What to read: files, globs or lists of either, in order; each may be gzipped whatever its name.
 struct InputConfig {
   std::vector<std::string> paths;
+  /// One for each path, put before the ids of its rows, so that files which both count from 0 can be read
+  /// together; empty: none.
+  std::vector<std::string> id_prefixes;
   InputFormat format =
       InputFormat::kAuto;        ///< kAuto goes by the name (.tsv .csv .jsonl .txt .h5/.hdf5, before .gz)
   std::string id_column = "id";  ///< empty: ids are indexes whatever the file holds
@@ -30,6 +33,10 @@ struct InputConfig {
   std::uint64_t limit = UINT64_MAX;                 ///< the first N accepted-or-rejected rows only
   std::size_t max_row_bytes = kDefaultMaxRowBytes;  ///< longer rows are rejected
 };
+
+/// The id prefix of each file that expand_input_paths finds. ConfigError when there are prefixes, but not one
+/// for each path.
+std::vector<std::string> expand_id_prefixes(const InputConfig& config);
 
 /// One accepted item. `row` counts accepted items from 0 and is the item's place in every result.
 struct Item {

@@ -116,6 +116,8 @@ struct Manifest {
 };
 /// nullopt when there is none; DataError when it is damaged.
 std::optional<Manifest> read_manifest(const std::string& directory);
+/// What job an output directory belongs to: as its manifest says, or its .run/ while it is not finished.
+std::optional<Identity> known_identity(const std::string& directory);
 /// One line a problem: file missing, size or digest differs. Empty when all is well.
 std::vector<std::string> verify_manifest(const std::string& directory, const Manifest& manifest);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <functional>
 #include <string>
 
 #include "muster/comm/session.h"
@@ -17,6 +18,9 @@ struct JobRequest {
   bool fresh = false;
   bool retry_failed = false;
   bool keep_segments = false;
+  /// Called once, on another thread, when the job is asked to stop: a pipeline begins nothing new then, even
+  /// where the job in hand was just finished. May be empty.
+  std::function<void()> on_stop = {};
 };
 
 /// Whether the CPUs of all ranks multiply bf16 in hardware; emulated bf16 is a hundred times slower.
@@ -29,5 +33,9 @@ void resolve_auto(config::Config& config, device::Kind kind, CpuBf16 bf16);
 /// returns the same exit code on every rank. Errors before the work starts are agreed on and thrown on every
 /// rank; a rank that fails in the middle logs its cause, saves what is finished and aborts the job.
 core::ExitCode run_item_job(comm::Session& session, const JobRequest& request);
+/// The same for a step phase: survey, lock, restore, steps with checkpoints between them, publish.
+core::ExitCode run_step_job(comm::Session& session, const JobRequest& request);
+/// Whichever the phase is.
+core::ExitCode run_job(comm::Session& session, const JobRequest& request);
 
 }  // namespace muster::phases

@@ -16,6 +16,7 @@
 #include "muster/formats/segment.h"
 #include "muster/io/hdf5_results.h"
 #include "muster/io/run_directory.h"
+#include "muster/phases/step_phase.h"
 #include "muster/plan/plan.h"
 #include "muster/report/report.h"
 
@@ -112,13 +113,32 @@ struct ReportSource {
   const config::Config* config = nullptr;  ///< of the job; null when it cannot be read any more
 };
 
+struct JobRequest;
+
+/// Jobs one after the other, each in a folder of its own below the output directory.
+struct Pipeline {
+  /// Collective; as run_job.
+  std::function<core::ExitCode(comm::Session&, const JobRequest&)> run;
+  /// What `muster plan` prints.
+  std::function<std::string(const config::Config&, int ranks)> plan;
+  /// report.html, finished or not.
+  std::function<report::Report(const ReportSource&)> report;
+  explicit operator bool() const { return run != nullptr; }
+};
+
 /// A phase as commands see it. One line in registry.cpp makes it known.
 struct PhaseInfo {
   std::string name;  ///< the command: "encode"
   std::string item;  ///< plural, for figures: "documents"
   std::string unit;  ///< of an item's length: "tokens"
   config::Schema schema;
+  /// One of the three: what kind of phase it is.
   std::function<std::unique_ptr<ItemPhase>(const PhaseContext&)> create;
+  std::function<std::unique_ptr<StepPhase>(const PhaseContext&)> create_step;
+  Pipeline pipeline;
+  /// Values of keys that are `auto` and depend on the number of ranks: the first start decides, later ones
+  /// keep them. May be empty.
+  std::function<std::map<std::string, std::string>(const config::Config&, int ranks)> resolve_once;
   /// Sections of report.html beside those that every phase has; they come first. May be empty.
   std::function<std::vector<report::Section>(const ReportSource&)> report;
 };

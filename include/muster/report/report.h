@@ -99,11 +99,12 @@ struct Series {
   std::string name;
   std::vector<Point> points;
 };
-/// Values over time in seconds; marks are vertical lines.
+/// Values over time in seconds, or over what `x_label` names; marks are vertical lines.
 struct Curves {
   std::string title, y_label;
   std::vector<Series> series;
   std::vector<Mark> marks;
+  std::string x_label;  ///< "step"; empty: seconds
 };
 
 /// Points of a plane in groups, each group with a colour and a shape of its own, its name at its densest

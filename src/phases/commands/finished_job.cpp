@@ -45,18 +45,23 @@ FinishedJob::FinishedJob(const Registry& registry, const std::string& directory)
   sources.yaml_path = yaml;
   config_ = config::load_config(info_->schema, sources);
   const std::string start = manifest_.facts["working_directory"];
-  sources.sets = {{"model.path", core::json_quote(from_start_folder(config_.string("model.path"), start))}};
-  auto inputs = config_.strings("input.path");
-  for (auto& input : inputs) input = from_start_folder(input, start);
-  sources.sets.emplace_back("input.path", yaml_list(inputs));
-  if (info_->schema.find("report.labels") != nullptr) {
-    sources.sets.emplace_back("report.labels",
-                              core::json_quote(from_start_folder(config_.string("report.labels"), start)));
+  if (info_->schema.find("input.path") != nullptr) {
+    auto inputs = config_.strings("input.path");
+    for (auto& input : inputs) input = from_start_folder(input, start);
+    sources.sets.emplace_back("input.path", yaml_list(inputs));
+  }
+  for (const char* file : {"model.path", "report.labels", "taxonomy.classes", "taxonomy.hierarchy"}) {
+    if (info_->schema.find(file) != nullptr)
+      sources.sets.emplace_back(file, core::json_quote(from_start_folder(config_.string(file), start)));
   }
   config_ = config::load_config(info_->schema, sources);
 }
 
 ItemPhase& FinishedJob::phase() {
+  if (!info_->create) {
+    throw core::DataError(fmt::format("{} was made by '{}', which has no items to compute one by one",
+                                      directory_, info_->name));
+  }
   if (!phase_) {
     const auto device = device::choose_device(
         {.device = config_.string("run.device"), .gpu_ids = config_.integers("run.gpu_ids")}, 0);

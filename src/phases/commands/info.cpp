@@ -13,7 +13,7 @@
 #include "muster/core/env.h"
 #include "muster/core/file.h"
 #include "muster/core/strings.h"
-#include "muster/models/text_encoder.h"
+#include "muster/models/text_classifier.h"
 #include "muster/phases/commands.h"
 #include "phases/version.h"
 
@@ -40,8 +40,18 @@ void print_device() {
   if (device::gpu_count() == 0) fmt::print("  cuda     none\n");
 }
 
+void print_classifier(const std::string& folder) {
+  const auto model = models::describe_text_classifier(folder);
+  const auto& encoder = model.encoder;
+  fmt::print("  {:<32} {}: {} layers x {}, {:.1f} M weights, {} classes, {} head, at most {} tokens\n",
+             folder, encoder.architecture, encoder.layers, encoder.hidden,
+             static_cast<double>(encoder.weight_count) / 1e6, model.class_names.size(), model.head,
+             encoder.max_length);
+}
+
 void print_model(const std::string& folder) {
   try {
+    if (models::is_text_classifier(folder)) return print_classifier(folder);
     const auto model = models::describe_text_encoder(folder);
     std::vector<std::string> pooling;
     for (const auto mode : model.pooling) pooling.push_back(models::pooling_name(mode));

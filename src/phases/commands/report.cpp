@@ -34,7 +34,23 @@ std::optional<FinishedJob> finished(const Registry& registry, const JobRecord& r
   }
 }
 
+/// The pipeline whose top directory this is, finished or not; null for the directory of a job.
+const PhaseInfo* pipeline_of(const Registry& registry, const std::string& directory) {
+  const auto settings = (std::filesystem::path(directory) / "resolved.yaml").string();
+  if (!std::filesystem::exists(settings)) return nullptr;
+  const auto* phase = find_phase(registry, config::read_job(settings));
+  return phase != nullptr && phase->pipeline ? phase : nullptr;
+}
+
 report::Report make_report(const Registry& registry, const std::vector<std::string>& directories) {
+  for (const auto& directory : directories) {
+    const auto* pipeline = pipeline_of(registry, directory);
+    if (pipeline == nullptr) continue;
+    if (directories.size() == 1) return pipeline->pipeline.report({directory, nullptr});
+    throw core::DataError(
+        fmt::format("{} is a pipeline of several jobs; compare the folders of one stage, such as {}",
+                    directory, (std::filesystem::path(directory) / "model").string()));
+  }
   const auto first = read_job_record(directories.at(0));
   const auto& phase = phase_of(registry, first);
   if (directories.size() == 1) {

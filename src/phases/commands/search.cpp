@@ -18,6 +18,16 @@ namespace {
 
 constexpr std::uint64_t kRowsAtATime = 65536;
 
+void expect_embeddings(const FinishedJob& job) {
+  const auto& files = job.manifest().files;
+  if (std::any_of(files.begin(), files.end(), [](const auto& file) { return file.name == "embeddings.h5"; }))
+    return;
+  throw core::DataError(
+      fmt::format("{} was made by `muster {}`, which publishes no embeddings; search looks at the output of "
+                  "`muster encode`",
+                  job.directory(), job.manifest().job));
+}
+
 std::vector<Hit> nearest_rows(const io::H5Reader& reader, std::span<const float> query, std::uint64_t top) {
   const auto shape = reader.shape("/embeddings");
   const std::uint64_t rows = shape.at(0);
@@ -38,6 +48,7 @@ std::vector<Hit> nearest_rows(const io::H5Reader& reader, std::span<const float>
 
 core::ExitCode search_command(const Registry& registry, const SearchOptions& options) {
   FinishedJob job(registry, options.directory);
+  expect_embeddings(job);
   const io::H5Reader reader(options.directory + "/embeddings.h5");
   const auto record = job.run(options.query);
   if (record.kind != formats::RecordKind::kResult) throw core::DataError("the query has no embedding");

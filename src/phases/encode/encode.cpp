@@ -11,11 +11,10 @@
 #include "muster/core/error.h"
 #include "muster/core/half.h"
 #include "muster/models/text_encoder.h"
-#include "muster/text/lower_case.h"
-#include "muster/text/tokenizer.h"
 #include "phases/encode/embedding_map.h"
 #include "phases/runner/publish_rows.h"
 #include "phases/text_model/model_choice.h"
+#include "phases/text_model/text_items.h"
 
 namespace muster::phases {
 namespace {
@@ -29,21 +28,14 @@ struct RowLayout {
 
 class EncodeWorker : public ItemWorker {
  public:
-  EncodeWorker(const models::TextEncoder& encoder, RowLayout layout, std::size_t id_bytes,
-               std::uint32_t prompt_tokens)
-      : encoder_(encoder), layout_(layout), id_bytes_(id_bytes), prompt_tokens_(prompt_tokens) {
+  EncodeWorker(const models::TextEncoder& encoder, RowLayout layout, const TextItems& items)
+      : encoder_(encoder), layout_(layout), texts_(items.id_bytes(), items.prompt_tokens()) {
     models::prepare_compute_thread();
   }
 
   std::vector<formats::Record> run(std::span<const ItemView> batch) override {
-    ids_.clear();
-    lengths_.clear();
-    for (const auto& item : batch) {
-      append_ids(item.payload);
-      lengths_.push_back(item.length);
-    }
     vectors_.resize(batch.size() * layout_.dimensions);
-    encoder_.embed({ids_, lengths_, prompt_tokens_}, vectors_);
+    encoder_.embed(texts_.pack(batch), vectors_);
     std::vector<formats::Record> records;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       records.push_back(
@@ -53,26 +45,12 @@ class EncodeWorker : public ItemWorker {
   }
 
   void release_memory() override {
-    ids_ = {};
+    texts_.release_memory();
     vectors_ = {};
     encoder_.release_memory();
   }
 
  private:
-  void append_ids(std::span<const std::byte> payload) {
-    const std::size_t count = payload.size() / id_bytes_, begin = ids_.size();
-    ids_.resize(begin + count);
-    if (id_bytes_ == sizeof(std::uint32_t)) {
-      std::memcpy(ids_.data() + begin, payload.data(), payload.size());
-      return;
-    }
-    for (std::size_t i = 0; i < count; ++i) {
-      std::uint16_t id;
-      std::memcpy(&id, payload.data() + i * sizeof id, sizeof id);
-      ids_[begin + i] = id;
-    }
-  }
-
   formats::Record record(const ItemView& item, std::span<const float> vector) const {
     if (!std::all_of(vector.begin(), vector.end(), [](float x) { return std::isfinite(x); })) {
       return failure_record(item.row, "the embedding has a value that is not finite (NaN or infinity)");
@@ -89,9 +67,7 @@ class EncodeWorker : public ItemWorker {
 
   const models::TextEncoder& encoder_;
   RowLayout layout_;
-  std::size_t id_bytes_;
-  std::uint32_t prompt_tokens_;
-  std::vector<std::uint32_t> ids_, lengths_;
+  TextBatch texts_;
   std::vector<float> vectors_;
 };
 
@@ -100,52 +76,20 @@ class EncodePhase : public ItemPhase {
   explicit EncodePhase(const PhaseContext& context)
       : choice_(choose_model(context.config, context.device)),
         description_(models::describe_text_encoder(choice_.load.folder, choice_.load.overrides)),
-        tokenizer_(text::Tokenizer::load(tokenizer_folder(choice_.load.folder, description_))),
-        prompt_(choose_prompt(context.config, description_)),
-        batch_tokens_(static_cast<std::uint64_t>(context.config.integer("run.batch_tokens"))),
-        batch_size_(static_cast<std::uint32_t>(
-            context.config.is_auto("run.batch_size") ? 0 : context.config.integer("run.batch_size"))),
+        items_(choice_.load.folder, description_, choose_prompt(context.config, description_)),
+        cut_(text_cut(context.config, flops())),
         half_output_(context.config.string("output.dtype") == "fp16"),
-        layout_{description_.dimensions},
-        id_bytes_(description_.vocab <= 65536 ? sizeof(std::uint16_t) : sizeof(std::uint32_t)) {
-    if (tokenizer_.vocab_size() > description_.vocab) {
-      throw core::DataError(
-          fmt::format("{}: the tokenizer gives ids up to {}, but the model has {} word embeddings; "
-                      "tokenizer.json and the weights do not belong together",
-                      choice_.load.folder, tokenizer_.vocab_size() - 1, description_.vocab));
-    }
+        layout_{description_.dimensions} {}
+
+  io::Identity identity() const override {
+    return model_digests(choice_.load.folder, models::text_encoder_files(choice_.load.folder));
   }
 
-  io::Identity identity() const override { return model_digests(choice_.load.folder); }
+  void prepare(std::string_view text, PreparedItem& out) const override { items_.prepare(text, out); }
 
-  void prepare(std::string_view text, PreparedItem& out) const override {
-    thread_local text::Encoding encoding;
-    thread_local std::string changed;
-    if (!prompt_.empty()) text = changed.assign(prompt_).append(text);
-    if (description_.lower_case) text = changed = text::lower_case(text);
-    tokenizer_.encode(text, description_.max_length, encoding);
-    out.length = static_cast<std::uint32_t>(encoding.ids.size());
-    out.truncated = encoding.truncated();
-    out.payload.resize(encoding.ids.size() * id_bytes_);
-    if (id_bytes_ == sizeof(std::uint32_t)) {
-      std::memcpy(out.payload.data(), encoding.ids.data(), out.payload.size());
-      return;
-    }
-    for (std::size_t i = 0; i < encoding.ids.size(); ++i) {
-      const auto id = static_cast<std::uint16_t>(encoding.ids[i]);
-      std::memcpy(out.payload.data() + i * sizeof id, &id, sizeof id);
-    }
-  }
+  plan::CutConfig cut() const override { return cut_; }
 
-  plan::CutConfig cut() const override {
-    plan::CutConfig cut;
-    cut.batch_tokens = batch_tokens_;
-    cut.batch_items = batch_size_;
-    cut.cost = flops();
-    return cut;
-  }
-
-  Footprint footprint() const override { return encoder_footprint(description_, choice_, batch_tokens_); }
+  Footprint footprint() const override { return encoder_footprint(description_, choice_, cut_.batch_tokens); }
 
   std::uint64_t result_bytes() const override { return layout_.bytes(); }
 
@@ -153,7 +97,7 @@ class EncodePhase : public ItemPhase {
 
   std::unique_ptr<ItemWorker> make_worker() override {
     core::internal_check(encoder_ != nullptr, "the model is not loaded");
-    return std::make_unique<EncodeWorker>(*encoder_, layout_, id_bytes_, prompt_tokens());
+    return std::make_unique<EncodeWorker>(*encoder_, layout_, items_);
   }
 
   std::vector<std::string> publish(PublishContext& context) override {
@@ -205,15 +149,6 @@ class EncodePhase : public ItemPhase {
   }
 
  private:
-  // Tokens that the prompt takes at the start of every text: its own, and the special ones before it.
-  std::uint32_t prompt_tokens() const {
-    if (prompt_.empty() || description_.include_prompt) return 0;
-    text::Encoding encoding;
-    tokenizer_.encode(description_.lower_case ? text::lower_case(prompt_) : prompt_, description_.max_length,
-                      encoding);
-    return static_cast<std::uint32_t>(encoding.ids.size()) - 1;  // without the closing token
-  }
-
   plan::CostModel flops() const {
     return {.per_item = 0,
             .linear = description_.linear_flops_per_token,
@@ -235,13 +170,10 @@ class EncodePhase : public ItemPhase {
 
   ModelChoice choice_;
   models::EncoderDescription description_;
-  text::Tokenizer tokenizer_;
-  std::string prompt_;
-  std::uint64_t batch_tokens_;
-  std::uint32_t batch_size_;
+  TextItems items_;
+  plan::CutConfig cut_;
   bool half_output_;
   RowLayout layout_;
-  std::size_t id_bytes_;
   std::unique_ptr<models::TextEncoder> encoder_;
 };
 

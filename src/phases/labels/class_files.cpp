@@ -60,7 +60,8 @@ std::vector<std::string> read_names(const std::string& path) {
   return names;
 }
 
-void warn_of_classes_apart(const taxonomy::Hierarchy& hierarchy, const std::vector<std::string>& names,
+// Legal, and said by every job that reads the file: rank 0 alone is heard.
+void tell_of_classes_apart(const taxonomy::Hierarchy& hierarchy, const std::vector<std::string>& names,
                            const std::string& path) {
   constexpr std::size_t kShown = 5;
   std::vector<std::string> shown;
@@ -70,8 +71,8 @@ void warn_of_classes_apart(const taxonomy::Hierarchy& hierarchy, const std::vect
     if (count++ < kShown) shown.push_back(core::printable(names[static_cast<std::size_t>(root)]));
   }
   if (count > 0)
-    core::log::warning("{}: {} of {} classes are in no edge and stand apart: {}{}", path, count, names.size(),
-                       core::join(shown, ", "), count > shown.size() ? ", ..." : "");
+    core::log::info("{}: {} of {} classes are in no edge and stand apart: {}{}", path, count, names.size(),
+                    core::join(shown, ", "), count > shown.size() ? ", ..." : "");
 }
 
 taxonomy::Hierarchy read_hierarchy(const std::string& path, const std::vector<std::string>& names) {
@@ -89,7 +90,7 @@ taxonomy::Hierarchy read_hierarchy(const std::string& path, const std::vector<st
   });
   problems.throw_if_any();
   taxonomy::Hierarchy hierarchy(names.size(), edges, path);
-  if (!edges.empty()) warn_of_classes_apart(hierarchy, names, path);
+  if (!edges.empty()) tell_of_classes_apart(hierarchy, names, path);
   return hierarchy;
 }
 

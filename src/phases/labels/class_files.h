@@ -22,7 +22,7 @@ struct LabelSpace {
 ///   hierarchy: parent<TAB>child, ids or names; without a file all classes are roots
 ///   keywords:  name:term,term,... split at the first colon
 /// An empty path means that there is no such file. DataError lists all problems of a file with their lines.
-/// Classes that no edge names are legal, but told in a warning.
+/// Classes that no edge names are legal, but told.
 LabelSpace read_label_space(const std::string& classes_path, const std::string& hierarchy_path,
                             const std::string& keywords_path);
 

@@ -109,7 +109,7 @@ std::vector<DocumentLabels> read_labels(const std::string& path,
   return LabelReader(path, class_names).read();
 }
 
-void write_labels(const std::string& path, std::span<const DocumentLabels> rows) {
+std::string labels_text(std::span<const DocumentLabels> rows) {
   std::string text;
   for (const auto& row : rows) {
     text += row.id;
@@ -118,7 +118,11 @@ void write_labels(const std::string& path, std::span<const DocumentLabels> rows)
     if (row.weight != 1) fmt::format_to(std::back_inserter(text), "\t{}", row.weight);
     text += '\n';
   }
-  core::publish_text(path, text);
+  return text;
+}
+
+void write_labels(const std::string& path, std::span<const DocumentLabels> rows) {
+  core::publish_text(path, labels_text(rows));
 }
 
 std::unordered_map<std::string_view, std::size_t> rows_by_id(std::span<const DocumentLabels> rows) {

@@ -24,7 +24,9 @@ struct DocumentLabels {
 /// problems with their lines: unknown classes, a document that comes twice, a weight below 0 or no number.
 std::vector<DocumentLabels> read_labels(const std::string& path, const std::vector<std::string>& class_names);
 
-/// Publishes the same format, with ids of classes; equal rows give equal bytes.
+/// The same format, with ids of classes; equal rows give equal bytes.
+std::string labels_text(std::span<const DocumentLabels> rows);
+/// Publishes it.
 void write_labels(const std::string& path, std::span<const DocumentLabels> rows);
 
 /// Where each document is in `rows`, which must stay.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <filesystem>
 
@@ -148,6 +149,7 @@ void JobFrame::watch() {
 void JobFrame::request_stop(const std::string& reason) {
   if (stop_requested_.exchange(true)) return;
   if (on_stop_) on_stop_();
+  if (request_.on_stop) request_.on_stop();
   if (is_root()) {
     core::log::info("{}: stopping after the batch in hand; run the same command again to go on", reason);
   }
@@ -225,10 +227,10 @@ void JobFrame::write_report(const std::vector<std::string>& accounts) const {
 std::string JobFrame::metric(const std::string& name, double value, const std::string& unit,
                              std::uint64_t step) const {
   return fmt::format(
-      R"({{"ts":"{}","job":{},"phase":"{}","rank":{},"step":{},"name":"{}","value":{:.9g},"unit":"{}"}})"
+      R"({{"ts":"{}","job":{},"phase":"{}","rank":{},"step":{},"name":"{}","value":{},"unit":"{}"}})"
       "\n",
-      core::utc_now(), core::json_quote(start_utc_), request_.phase.name, world_.rank(), step, name, value,
-      unit);
+      core::utc_now(), core::json_quote(start_utc_), request_.phase.name, world_.rank(), step, name,
+      std::isfinite(value) ? fmt::format("{:.9g}", value) : "null", unit);
 }
 
 void JobFrame::check_disk(const std::string& directory, std::uint64_t needed) {

@@ -25,4 +25,7 @@ double rank_bytes(const Footprint& footprint, double workers);
 PlanReport plan_report(const PhaseInfo& info, const config::Config& config, const ItemPhase& phase,
                        const formats::InputConfig& input, int ranks);
 
+/// What `muster plan` prints of a phase on `ranks` ranks.
+std::string plan_text(const PhaseInfo& phase, const config::Config& config, int ranks);
+
 }  // namespace muster::phases

@@ -59,8 +59,12 @@ void ProgressLine::loop() {
 
 // Items that are not planned yet count as long as the average of those that are.
 double ProgressLine::seconds_left(std::uint64_t items_done, std::uint64_t work_done, double elapsed) const {
-  const auto planned_items = static_cast<double>(config_.planned->items);
   const auto to_do = static_cast<double>(config_.total - std::min(config_.done_before, config_.total));
+  if (config_.planned == nullptr) {
+    if (items_done == 0) return -1;
+    return std::max(0.0, to_do / static_cast<double>(items_done) - 1) * elapsed;
+  }
+  const auto planned_items = static_cast<double>(config_.planned->items);
   if (items_done == 0 || work_done == 0 || planned_items == 0) return -1;
   const double whole = static_cast<double>(config_.planned->length) * std::max(1.0, to_do / planned_items);
   return std::max(0.0, whole - static_cast<double>(work_done)) * elapsed / static_cast<double>(work_done);

@@ -26,7 +26,7 @@ class ProgressLine {
     std::string item = "items";
     std::uint64_t total = 0;
     std::uint64_t done_before = 0;  ///< by earlier starts
-    const PlannedWork* planned = nullptr;
+    const PlannedWork* planned = nullptr;  ///< none: the ETA counts items
     double max_seconds = 0;  ///< calls `on_time_up` once after that many seconds; infinity: never
     std::function<void()> on_time_up;
   };

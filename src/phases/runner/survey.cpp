@@ -146,6 +146,7 @@ bool AcceptedItems::next(formats::Item& item) {
 
 formats::InputConfig input_of(const config::Config& config) {
   return {.paths = config.strings("input.path"),
+          .id_prefixes = config.strings("input.id_prefix"),
           .format = formats::input_format_from_name(config.string("input.format")),
           .id_column = config.string("input.id"),
           .text_column = config.string("input.text"),

@@ -91,14 +91,7 @@ config::Schema encoder_schema() {
               .flags = {"--normalize"},
               .affects = AffectsResults::kYes,
               .choices = {"auto", "true", "false"}});
-  schema.add({.name = "model.max_length",
-              .type = KeyType::kInt,
-              .default_value = "auto",
-              .doc = "tokens of a text, special ones included",
-              .flags = {"--max-length"},
-              .affects = AffectsResults::kYes,
-              .auto_allowed = true,
-              .minimum = 1});
+  schema.add(max_length_key());
   schema.add({.name = "model.prompt",
               .type = KeyType::kString,
               .default_value = "",
@@ -119,6 +112,17 @@ config::Schema encoder_schema() {
               .affects = AffectsResults::kYes,
               .choices = {"fp32", "fp16"}});
   return schema;
+}
+
+config::Key max_length_key() {
+  return {.name = "model.max_length",
+          .type = config::KeyType::kInt,
+          .default_value = "auto",
+          .doc = "tokens of a text, special ones included",
+          .flags = {"--max-length"},
+          .affects = config::AffectsResults::kYes,
+          .auto_allowed = true,
+          .minimum = 1};
 }
 
 std::string find_model_folder(const std::string& model) {
@@ -143,20 +147,25 @@ std::string find_model_folder(const std::string& model) {
       fmt::format("{} is not a model folder: it has neither config.json nor modules.json", model));
 }
 
-ModelChoice choose_model(const config::Config& config, const device::Device& device) {
+ModelChoice choose_folder(const config::Config& config, const device::Device& device) {
   ModelChoice choice;
   choice.load.folder = find_model_folder(config.string("model.path"));
   choice.load.device = device;
   choice.load.compute_type = models::compute_type_from_name(config.string("run.dtype"));
   models::check_hardware(choice.load);
+  if (!config.is_auto("model.max_length")) {
+    choice.load.overrides.max_length = static_cast<std::uint32_t>(config.integer("model.max_length"));
+  }
+  return choice;
+}
+
+ModelChoice choose_model(const config::Config& config, const device::Device& device) {
+  ModelChoice choice = choose_folder(config, device);
   if (const auto pooling = config.string("model.pooling"); pooling != "auto") {
     choice.load.overrides.pooling = models::pooling_from_name(pooling);
   }
   if (const auto normalize = config.string("model.normalize"); normalize != "auto") {
     choice.load.overrides.normalize = normalize == "true";
-  }
-  if (!config.is_auto("model.max_length")) {
-    choice.load.overrides.max_length = static_cast<std::uint32_t>(config.integer("model.max_length"));
   }
   return choice;
 }
@@ -178,15 +187,14 @@ std::string choose_prompt(const config::Config& config, const models::EncoderDes
                                       names.empty() ? "none" : core::join(names, ", ")));
 }
 
-io::Identity model_digests(const std::string& folder) {
-  static std::map<std::string, io::Identity>* const known = new std::map<std::string, io::Identity>;
-  const auto found = known->find(folder);
+io::Identity model_digests(const std::string& folder, const std::vector<std::string>& files) {
+  static auto* const known = new std::map<std::pair<std::string, std::vector<std::string>>, io::Identity>;
+  const auto found = known->find({folder, files});
   if (found != known->end()) return found->second;
   std::vector<std::string> model, tokenizer;
-  for (const auto& name : models::text_encoder_files(folder))
-    (is_tokenizer_file(name) ? tokenizer : model).push_back(name);
-  return (*known)[folder] = {{"model.sha256", digest_files(folder, model)},
-                             {"tokenizer.sha256", digest_files(folder, tokenizer)}};
+  for (const auto& name : files) (is_tokenizer_file(name) ? tokenizer : model).push_back(name);
+  return (*known)[{folder, files}] = {{"model.sha256", digest_files(folder, model)},
+                                      {"tokenizer.sha256", digest_files(folder, tokenizer)}};
 }
 
 std::map<std::string, io::H5Attribute> model_attributes(const models::EncoderDescription& description,

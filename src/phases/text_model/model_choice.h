@@ -2,6 +2,7 @@
 #pragma once
 #include <map>
 #include <string>
+#include <vector>
 
 #include "muster/models/text_encoder.h"
 #include "muster/phases/item_phase.h"
@@ -17,6 +18,10 @@ struct ModelChoice {
 /// output.dtype.
 config::Schema encoder_schema();
 ModelChoice choose_model(const config::Config& config, const device::Device& device);
+/// Of phases that only have model.path and model.max_length.
+ModelChoice choose_folder(const config::Config& config, const device::Device& device);
+/// model.max_length.
+config::Key max_length_key();
 /// A folder, or `org/name` in the local Hugging Face cache (HF_HOME, HF_HUB_CACHE); DataError with the one
 /// command that would fetch it.
 std::string find_model_folder(const std::string& model);
@@ -25,8 +30,9 @@ std::string tokenizer_folder(const std::string& folder, const models::EncoderDes
 /// The text put before every item: model.prompt, the prompt called model.prompt_name, or the folder's
 /// default.
 std::string choose_prompt(const config::Config& config, const models::EncoderDescription& description);
-/// "model.sha256" over weights and configs, "tokenizer.sha256", computed once a process.
-io::Identity model_digests(const std::string& folder);
+/// "model.sha256" over weights and configs, "tokenizer.sha256" of the `files` in a folder, computed once a
+/// process.
+io::Identity model_digests(const std::string& folder, const std::vector<std::string>& files);
 std::map<std::string, io::H5Attribute> model_attributes(const models::EncoderDescription& description,
                                                         const ModelChoice& choice);
 /// "model.sha256" -> "model_sha256"

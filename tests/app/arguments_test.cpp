@@ -248,7 +248,7 @@ TEST(Arguments, MistakesAreNamedWithTheNearestWord) {
       {{}, {"no command given", "usage: muster <command>"}},
       {{"encoed"}, {"unknown command 'encoed'; did you mean 'encode'?"}},
       {{"xyzzyxyzzy"},
-       {"unknown command 'xyzzyxyzzy'; commands are encode, train, infer, run, plan, verify, "
+       {"unknown command 'xyzzyxyzzy'; commands are encode, train, infer, teleclass, run, plan, verify, "
         "search, info"}},
       {{"sample"}, {"'sample' is not in this version"}},
       {{"submit", "--help"}, {"'submit' is not in this version"}},

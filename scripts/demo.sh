@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # From a fresh clone to embeddings and a classifier: installs what is missing, builds, encodes 2,000 real documents with a real model
-# on 2 ranks, and shows what came out: a search, and a report with a map of the embeddings. Then it trains a classifier for an epoch
-# and labels documents with it. Run it again and it starts where it stopped; a finished demo only shows its result.
+# on 2 ranks, and shows what came out: a search, and a report with a map of the embeddings. Then it makes a classifier out of class
+# names and documents without labels. Run it again and it starts where it stopped; a finished demo only shows its result.
 #
 #   scripts/demo.sh [flags for `muster encode`, for example --fresh]
 set -euo pipefail
@@ -42,23 +42,20 @@ demo_encode() {
   if [[ ! -e out/demo/report.html ]]; then show build/muster report out/demo; fi
 }
 
-# One epoch of a new head: class embeddings that start from the names of the 40 classes.
-demo_classifier() {
-  local task=configs/demo/debtags_small again=()
+# 40 classes of which only names and keywords are known: encode, pseudo-labels, training, labels for the test documents, scores.
+demo_pipeline() {
+  local again=()
   if [[ $fresh == yes ]]; then again=(--fresh); fi
-  show_job out/demo_train train configs/train/classifier.yaml -n 2 --head bilinear --epochs 1 --lr 2e-4 --batch-per-rank 8 \
-    "${again[@]}"
-  show_job out/demo_infer infer -m out/demo_train/model -i $task/test/test_corpus.txt.gz --input-format tsv -n 2 \
-    --label-style names "${again[@]}"
-  show head -n 4 out/demo_infer/submission.csv
+  show build/muster teleclass configs/teleclass/debtags_small.yaml -n 2 -o out/demo_teleclass "${again[@]}"
+  show head -n 4 out/demo_teleclass/submission.csv
 }
 
 fresh=no
 if [[ " $* " == *" --fresh "* ]]; then fresh=yes; fi
 demo_encode "$@"
-demo_classifier
-printf '\nThe results are out/demo/embeddings.h5 and the classifier out/demo_train/model; scripts/demo.sh --fresh computes them anew.\n'
-printf 'The report, with a map of the embeddings: %s/out/demo/report.html\n' "$repo_root"
+demo_pipeline
+printf '\nThe results are out/demo/embeddings.h5 and out/demo_teleclass/submission.csv; scripts/demo.sh --fresh computes them anew.\n'
+printf 'The reports, with a map of the embeddings and with scores: %s/out/{demo,demo_teleclass}/report.html\n' "$repo_root"
 if [[ -n ${DISPLAY:-}${WAYLAND_DISPLAY:-} ]] && command -v xdg-open >/dev/null; then
   xdg-open out/demo/report.html >/dev/null 2>&1 || true  # a desktop without a browser is no failure
 fi

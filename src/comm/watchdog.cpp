@@ -217,6 +217,10 @@ std::vector<int> Watchdog::dead_ranks() const {
     if (beats[r].counter > 0 && beats[r].host == impl_->place.host && is_gone(beats[r].pid))
       dead.push_back(static_cast<int>(r));
   }
+  if (dead.empty()) return dead;
+  // Who left between the reading and the look at its process had said so before it ended.
+  const auto now = read_board();
+  std::erase_if(dead, [&](int rank) { return now[static_cast<std::size_t>(rank)].counter == 0; });
   return dead;
 }
 

@@ -14,6 +14,7 @@
 #include <new>
 #include <numeric>
 
+#include "muster/comm/nccl.h"
 #include "muster/core/clock.h"
 #include "muster/core/error.h"
 #include "muster/core/fault.h"
@@ -55,6 +56,18 @@ bool is_out_of_memory(const std::exception& error) {
   const std::string_view what = error.what();
   return what.find("can't allocate memory") != std::string_view::npos ||
          what.find("out of memory") != std::string_view::npos;
+}
+
+// What carries gradients: NCCL between GPUs, or MPI, which then goes through the host.
+comm::Communicator gradient_communicator(const EngineConfig& config, comm::Communicator& world) {
+  if (config.device.kind == device::Kind::kCpu) return world.duplicate();
+  if (config.backend == "nccl") {
+    return comm::Communicator(comm::make_nccl_backend(
+        world, {.device = config.device.index, .timeout_seconds = config.nccl_timeout}));
+  }
+  const auto* services = device::cuda_services();
+  core::internal_check(services != nullptr, "a CUDA device without CUDA services");
+  return comm::make_mpi_communicator({}, {services->copy_to_host, services->copy_to_device});
 }
 
 // All slots of all ranks: as many as there are workers, or a fixed number that is dealt to the ranks evenly.
@@ -141,7 +154,7 @@ TrainEngine::TrainEngine(const EngineConfig& config, StepContext& context)
                               .summation = config.options.reproducible == Reproducible::kYes
                                                ? training::Summation::kSlots
                                                : training::Summation::kRanks},
-      context.world.duplicate());
+      gradient_communicator(config, context.world));
 
   std::vector<at::Tensor> shared(parameters.size());
   for (std::size_t i = 0; i < frozen_.size(); ++i)

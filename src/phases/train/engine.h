@@ -34,6 +34,8 @@ struct EngineConfig {
   device::Device device;
   std::size_t classes = 0;
   std::uint64_t total_steps = 0;  ///< of the schedule
+  std::string backend = "mpi";    ///< "nccl" between GPUs
+  double nccl_timeout = 3600;     ///< seconds
 };
 
 /// Model, optimizer and worker threads of a training job: takes batches of documents, on all ranks together.

@@ -105,13 +105,16 @@ class TrainPhase : public StepPhase {
     load_documents();
     const std::uint64_t batches = batches_of_epoch(training_.size(), options_.global_batch);
     total_ = std::min(batches * options_.epochs, options_.max_steps);
-    engine_ = std::make_unique<TrainEngine>(EngineConfig{.options = options_,
-                                                         .model = *model_,
-                                                         .documents = documents_,
-                                                         .device = device_,
-                                                         .classes = space_.names.size(),
-                                                         .total_steps = total_},
-                                            context);
+    engine_ =
+        std::make_unique<TrainEngine>(EngineConfig{.options = options_,
+                                                   .model = *model_,
+                                                   .documents = documents_,
+                                                   .device = device_,
+                                                   .classes = space_.names.size(),
+                                                   .total_steps = total_,
+                                                   .backend = config_.string("run.backend"),
+                                                   .nccl_timeout = config_.duration("run.nccl_timeout")},
+                                      context);
     checkpoints_ = std::make_unique<training::Checkpoints>(
         training::Checkpoints::Config{.folder = context.run.run_file("checkpoints"),
                                       .keep = options_.keep_checkpoints},
@@ -465,7 +468,8 @@ PhaseInfo train_phase() {
   info.item = "documents";
   info.unit = "tokens";
   info.schema = config::common_schema();
-  // Batches are cut from the whole data set, and a document that does not fit is trained on as far as it does.
+  // Batches are cut from the whole data set, and a document that does not fit is trained on as far as it
+  // does.
   for (const char* key : {"run.schedule", "run.batch_size", "run.window_items", "run.on_truncate"})
     info.schema.remove(key);
   // The order in which gradients are added.

@@ -15,7 +15,6 @@
 #include "phases/runner/item_job_impl.h"
 #include "phases/runner/progress.h"
 #include "phases/runner/window_feeder.h"
-#include "phases/version.h"
 
 namespace muster::phases {
 namespace {
@@ -67,13 +66,7 @@ void ItemJob::create_phase() {
 io::Opened ItemJob::open_run() {
   comm::collectively(world_, [&] {
     if (!is_root()) return;
-    identity_ = phase_->identity();
-    for (const auto& [key, value] : config_.identity()) identity_["key " + key] = value;
-    identity_["input.sha256"] = survey_.digest;
-    identity_["input.rows"] = std::to_string(survey_.rows);
-    identity_["job"] = request_.phase.name;
-    identity_["note.build"] =
-        fmt::format("{} {}", kVersion, kCommit);  // another build is worth a warning, no more
+    make_identity(phase_->identity());
   });
   survey_.rows = world_.broadcast_value(survey_.rows);
   const auto opened = run_->open(identity_, world_);

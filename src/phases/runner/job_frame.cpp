@@ -16,6 +16,7 @@
 #include "muster/core/log.h"
 #include "muster/core/strings.h"
 #include "phases/report/job_report.h"
+#include "phases/version.h"
 
 namespace muster::phases {
 namespace {
@@ -98,6 +99,16 @@ void JobFrame::open_directory() {
       for (const char* left_over : {"stop", "cause"}) ::unlink(run_->run_file(left_over).c_str());
     }
   });
+}
+
+void JobFrame::make_identity(io::Identity of_phase) {
+  identity_ = std::move(of_phase);
+  for (const auto& [key, value] : config_.identity()) identity_["key " + key] = value;
+  identity_["input.sha256"] = survey_.digest;
+  identity_["input.rows"] = std::to_string(survey_.rows);
+  identity_["job"] = request_.phase.name;
+  identity_["note.build"] =
+      fmt::format("{} {}", kVersion, kCommit);  // another build is worth a warning, no more
 }
 
 void JobFrame::write_resolved() const {

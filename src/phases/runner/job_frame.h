@@ -36,6 +36,8 @@ class JobFrame {
   void open_directory();
   /// Rank 0 looks at the whole input once; with --strict bad rows end the job.
   void survey();
+  /// Rank 0, after the survey: what the job is, for "same command again".
+  void make_identity(io::Identity of_phase);
   void write_resolved() const;
   void write_rejects();
   void check_output_place() const;

@@ -12,7 +12,6 @@
 #include "muster/core/log.h"
 #include "muster/core/strings.h"
 #include "muster/io/run_directory.h"
-#include "phases/version.h"
 
 namespace muster::phases {
 namespace {
@@ -135,12 +134,7 @@ void StepJob::create_phase() {
 io::Opened StepJob::open_run() {
   comm::collectively(world_, [&] {
     if (!is_root()) return;
-    identity_ = phase_->identity();
-    for (const auto& [key, value] : config_.identity()) identity_["key " + key] = value;
-    identity_["input.sha256"] = survey_.digest;
-    identity_["input.rows"] = std::to_string(survey_.rows);
-    identity_["job"] = request_.phase.name;
-    identity_["note.build"] = fmt::format("{} {}", kVersion, kCommit);
+    make_identity(phase_->identity());
   });
   survey_.rows = world_.broadcast_value(survey_.rows);
   survey_.rejected = world_.broadcast_value(survey_.rejected);

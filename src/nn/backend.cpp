@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <torch/headeronly/version.h>
 
+#include <new>
+
 #include "muster/core/error.h"
 
 namespace muster::nn {
@@ -47,13 +49,20 @@ void use_one_thread() {
   if (at::get_num_threads() != 1) at::set_num_threads(1);
 }
 
+bool is_out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+      dynamic_cast<const core::ResourceError*>(&error) != nullptr ||
+      dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr)
+    return true;
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  const std::string_view what = of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
+  return what.find("can't allocate memory") != std::string_view::npos ||
+         what.find("out of memory") != std::string_view::npos;
+}
+
 void rethrow(const c10::Error& error, const std::string& where) {
-  const std::string_view what = error.what_without_backtrace();
-  const bool out_of_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-                             what.find("can't allocate memory") != std::string_view::npos ||
-                             what.find("out of memory") != std::string_view::npos;
-  const std::string message = fmt::format("{}: {}", where, what);
-  if (out_of_memory) throw core::ResourceError(message);
+  const std::string message = fmt::format("{}: {}", where, error.what_without_backtrace());
+  if (is_out_of_memory(error)) throw core::ResourceError(message);
   throw core::InternalError(message);
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <exception>
 #include <string>
 
 #include "muster/device/device.h"
@@ -16,8 +17,12 @@ c10::Device torch_device(const device::Device& device);
 /// Makes this thread compute on one thread, as canonical results need; cheap when it already does.
 void use_one_thread();
 
-/// LibTorch's errors as ours: ResourceError when memory ran out, which its allocators say in words only, and
-/// InternalError otherwise. `where` is what was being done.
+/// Whether memory ran out: our own error, the standard library's, or LibTorch's, whose allocators may say so
+/// in words only.
+bool is_out_of_memory(const std::exception& error);
+
+/// LibTorch's errors as ours: ResourceError when memory ran out, InternalError otherwise. `where` is what was
+/// being done.
 [[noreturn]] void rethrow(const c10::Error& error, const std::string& where);
 
 std::string torch_version();

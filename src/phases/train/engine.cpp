@@ -3,7 +3,6 @@
 
 #include <ATen/Functions.h>
 #include <c10/core/GradMode.h>
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <malloc.h>
 
@@ -11,7 +10,6 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <new>
 #include <numeric>
 
 #include "muster/comm/nccl.h"
@@ -46,16 +44,6 @@ c10::ScalarType scalar_type(models::ComputeType type) {
     default:
       return c10::ScalarType::Float;
   }
-}
-
-bool is_out_of_memory(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
-      dynamic_cast<const core::ResourceError*>(&error) != nullptr ||
-      dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr)
-    return true;
-  const std::string_view what = error.what();
-  return what.find("can't allocate memory") != std::string_view::npos ||
-         what.find("out of memory") != std::string_view::npos;
 }
 
 // What carries gradients: NCCL between GPUs, or MPI, which then goes through the host.
@@ -240,7 +228,7 @@ double TrainEngine::run_micro_batch(int worker, const Slot& slot, std::span<cons
                                               config_.options.loss);
   } catch (const std::exception& error) {
     // Nothing was added to a gradient yet: two halves, one after the other, need half the memory.
-    if (!is_out_of_memory(error)) throw;
+    if (!nn::is_out_of_memory(error)) throw;
     if (documents.size() < 2)
       throw core::ResourceError(fmt::format(
           "training on one document of {} tokens: {}; use fewer workers, a smaller model.max_length, or "

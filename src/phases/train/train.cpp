@@ -36,12 +36,6 @@ constexpr std::uint64_t kMostBadSteps = 10;              // in a row, before the
 constexpr double kSecondsBetweenLines = 10;              // of the console
 constexpr std::uint64_t kValidationStream = UINT64_MAX;  // of random numbers; epochs count from 0
 
-std::uint64_t element_count(const std::vector<std::int64_t>& shape) {
-  std::uint64_t count = 1;
-  for (const std::int64_t size : shape) count *= static_cast<std::uint64_t>(size);
-  return count;
-}
-
 class TrainPhase : public StepPhase {
  public:
   explicit TrainPhase(const PhaseContext& context)
@@ -89,8 +83,7 @@ class TrainPhase : public StepPhase {
 
   std::uint64_t disk_bytes() const override {
     // Masters and two moments a checkpoint, one of them being written; the result twice while it is.
-    std::uint64_t weights = 0;
-    for (const auto& parameter : model_->parameters()) weights += element_count(parameter.shape);
+    const auto weights = static_cast<std::uint64_t>(count_weights(*model_).all);
     const auto checkpoints = static_cast<std::uint64_t>(options_.keep_checkpoints) + 1;
     return weights * sizeof(float) * (3 * checkpoints + 3) + (std::uint64_t{1} << 20);
   }

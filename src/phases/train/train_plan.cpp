@@ -17,12 +17,15 @@ double bytes_of(models::ComputeType type) {
   return type == models::ComputeType::kFp32 ? 4 : 2;
 }
 
-struct Counts {
-  double all = 0, trained = 0;
-};
+int slots_of_rank(const TrainPlanInput& input) {
+  if (input.options.reproducible == Reproducible::kNo) return input.workers;
+  return (input.options.slots + input.ranks - 1) / input.ranks;
+}
 
-Counts count_weights(const models::TrainableClassifier& model) {
-  Counts counts;
+}  // namespace
+
+WeightCounts count_weights(const models::TrainableClassifier& model) {
+  WeightCounts counts;
   for (const auto& parameter : model.parameters()) {
     double count = 1;
     for (const auto size : parameter.shape) count *= static_cast<double>(size);
@@ -32,15 +35,8 @@ Counts count_weights(const models::TrainableClassifier& model) {
   return counts;
 }
 
-int slots_of_rank(const TrainPlanInput& input) {
-  if (input.options.reproducible == Reproducible::kNo) return input.workers;
-  return (input.options.slots + input.ranks - 1) / input.ranks;
-}
-
-}  // namespace
-
 TrainMemory train_memory(const TrainPlanInput& input, models::ComputeType type) {
-  const Counts counts = count_weights(input.model);
+  const WeightCounts counts = count_weights(input.model);
   const double width = bytes_of(type);
   const int slots = slots_of_rank(input);
   const auto documents_a_rank = std::max(1.0, static_cast<double>(input.options.global_batch) / input.ranks);
@@ -62,7 +58,7 @@ StepPlan train_plan(const TrainPlanInput& input) {
   const auto& options = input.options;
   const TrainMemory memory = train_memory(input, options.compute_type);
   const TrainMemory full = train_memory(input, models::ComputeType::kFp32);
-  const Counts counts = count_weights(input.model);
+  const WeightCounts counts = count_weights(input.model);
   StepPlan plan;
   plan.rank_bytes = memory.total();
   auto& text = plan.text;

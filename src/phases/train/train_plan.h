@@ -7,6 +7,12 @@
 
 namespace muster::phases {
 
+/// Numbers of a model, and those of them that are trained.
+struct WeightCounts {
+  double all = 0, trained = 0;
+};
+WeightCounts count_weights(const models::TrainableClassifier& model);
+
 struct TrainPlanInput {
   const config::Config& config;
   const TrainOptions& options;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "muster/core/error.h"
@@ -12,6 +13,8 @@ namespace muster::io {
 namespace {
 
 constexpr std::uint64_t kReleaseEvery = std::uint64_t{8} << 20;
+// A page fault maps up to 64 kB of the file around the byte that was asked for, small as the record may be.
+constexpr std::uint64_t kLeastRead = std::uint64_t{16} << 10;
 
 }  // namespace
 
@@ -31,7 +34,7 @@ std::span<const std::byte> SegmentCache::open(const std::string& segment, std::u
 
 void SegmentCache::will_read(std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
-  read_bytes_ += bytes;
+  read_bytes_ += std::max(bytes, kLeastRead);
   if (read_bytes_ < kReleaseEvery) return;
   read_bytes_ = 0;
   for (const auto& [name, mappings] : files_) {

@@ -12,9 +12,13 @@ namespace {
 
 constexpr std::size_t kBlockBytes = std::size_t{8} << 20;
 
+// 16 bytes a row: a rank holds those of all the rows it publishes.
 struct Location {
-  const std::string* segment = nullptr;
-  formats::RecordRef ref;
+  std::uint64_t offset = 0;
+  std::uint32_t payload_bytes = 0;
+  std::uint32_t entry = kNowhere;  // of the journal
+
+  static constexpr std::uint32_t kNowhere = UINT32_MAX;
 };
 
 // Where the records of published rows [first, first + count) are.
@@ -26,14 +30,31 @@ std::vector<Location> locate(const PublishContext& context, std::uint64_t first,
         if (ref.kind != formats::RecordKind::kResult) return;
         const auto before = std::lower_bound(failed.begin(), failed.end(), ref.item);
         const std::uint64_t position = ref.item - static_cast<std::uint64_t>(before - failed.begin());
-        if (position >= first && position < first + count)
-          locations[position - first] = {&entry.segment, ref};
+        if (position < first || position >= first + count) return;
+        locations[position - first] = {.offset = ref.offset,
+                                       .payload_bytes = ref.payload_bytes,
+                                       .entry = static_cast<std::uint32_t>(&entry - context.journal.data())};
       });
   for (std::uint64_t i = 0; i < count; ++i) {
-    core::internal_check(locations[i].segment != nullptr,
+    core::internal_check(locations[i].entry != Location::kNowhere,
                          fmt::format("published row {} has no record", first + i));
   }
   return locations;
+}
+
+// The item that is published at `position`: the position-th without a failure.
+std::uint64_t item_at(const std::vector<std::uint64_t>& failed, std::uint64_t position) {
+  std::uint64_t low = 0,
+                high = failed.size();  // failed items before it: those with failed[i] - i <= position
+  while (low < high) {
+    const std::uint64_t middle = (low + high) / 2;
+    if (failed[middle] - middle <= position) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return position + low;
 }
 
 }  // namespace
@@ -67,7 +88,10 @@ void publish_rows(const PublishContext& context, const std::string& path, const 
       for (std::size_t c = 0; c < columns.size(); ++c) buffers[c].resize(rows * row_bytes[c]);
       for (std::uint64_t row = 0; row < rows; ++row) {
         const auto& location = locations[begin - first + row];
-        const auto payload = context.run.payload(*location.segment, location.ref);
+        const auto payload = context.run.payload(context.journal[location.entry].segment,
+                                                 {.item = item_at(context.failed_rows, begin + row),
+                                                  .offset = location.offset,
+                                                  .payload_bytes = location.payload_bytes});
         for (std::size_t c = 0; c < columns.size(); ++c) {
           columns[c].fill(payload, std::span(buffers[c]).subspan(row * row_bytes[c], row_bytes[c]));
         }

@@ -164,9 +164,9 @@ TEST(EncodeInvariance, StopsAndResumesLeaveTheSameBytes) {
   const Scratch scratch;
   write_text(scratch / "in.tsv", as_tsv(sample(kDocuments)));
   const Command job = encode(scratch, {"--batch-size", "4", "--set", "run.commit_interval=1ms"});
-  const auto killed = run(mpirun(2) + job, {{"MUSTER_FAULT", "worker.before_batch:1:30:kill"}});
+  const auto killed = run(mpirun(2) + job, {{"MUSTER_FAULT", "worker.before_batch:1:12:kill"}});
   ASSERT_NE(killed.exit_code, 0) << killed.output;
-  const auto stopped = run(mpirun(3) + job, {{"MUSTER_FAULT", "worker.after_batch:2:6:usr1"}});
+  const auto stopped = run(mpirun(3) + job, {{"MUSTER_FAULT", "worker.after_batch:2:1:usr1"}});
   ASSERT_EQ(stopped.exit_code, 75) << stopped.output;
   EXPECT_GT(resumed_items(stopped).value_or(0), 0) << stopped.output;
   const auto rest = run(job);

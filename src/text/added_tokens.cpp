@@ -123,6 +123,13 @@ std::optional<std::string_view> AddedTokens::token(std::uint32_t id) const {
   return found->content;
 }
 
+std::optional<std::uint32_t> AddedTokens::find(std::string_view content) const {
+  const auto found = std::find_if(tokens_.begin(), tokens_.end(),
+                                  [&](const AddedToken& token) { return token.content == content; });
+  if (found == tokens_.end()) return std::nullopt;
+  return found->id;
+}
+
 std::uint32_t AddedTokens::end_id() const {
   std::uint32_t out = 0;
   for (const AddedToken& token : tokens_) out = std::max(out, token.id + 1);

@@ -61,6 +61,7 @@ class AddedTokens {
   /// Covers the text with segments; none are empty.
   void split(std::string_view text, MatchOn what, std::vector<Segment>& out) const;
   std::optional<std::string_view> token(std::uint32_t id) const;
+  std::optional<std::uint32_t> find(std::string_view content) const;
   /// One past the largest id, 0 without tokens.
   std::uint32_t end_id() const;
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "muster/core/error.h"
+#include "muster/core/file.h"
 #include "muster/core/strings.h"
 #include "text/utf8.h"
 
@@ -129,11 +131,30 @@ void BytePair::merge_all(ModelScratch& scratch) const {
 
 namespace {
 
-std::uint32_t known(const Vocabulary& vocabulary, std::string_view token, const formats::JsonValue& place) {
+/// `place` says where a token is needed, and fails.
+std::uint32_t known(const Vocabulary& vocabulary, std::string_view token, const auto& place) {
   const auto id = vocabulary.find(token);
   if (!id)
     place.fail(fmt::format("needs the token '{}', which is not in the vocabulary", core::printable(token)));
   return *id;
+}
+
+/// A line of a text file.
+struct LinePlace {
+  const std::string& path;
+  std::size_t line;
+  [[noreturn]] void fail(std::string_view problem) const {
+    throw core::DataError(fmt::format("{}:{}: the merge {}", path, line, problem));
+  }
+};
+
+/// "left right"
+std::pair<std::string_view, std::string_view> split_merge(std::string_view text, const auto& place) {
+  const auto space = text.find(' ');
+  if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
+    place.fail("is not two tokens with a space between them");
+  }
+  return {text.substr(0, space), text.substr(space + 1)};
 }
 
 /// "left right" or ["left", "right"].
@@ -142,12 +163,8 @@ std::pair<std::string, std::string> merge_pair(const formats::JsonValue& merge) 
     if (merge.size() != 2) merge.fail("is not a pair of tokens");
     return {merge.element(0).as<std::string>(), merge.element(1).as<std::string>()};
   }
-  const std::string_view text = merge.view();
-  const auto space = text.find(' ');
-  if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-    merge.fail("is not two tokens with a space between them");
-  }
-  return {std::string(text.substr(0, space)), std::string(text.substr(space + 1))};
+  const auto [left, right] = split_merge(merge.view(), merge);
+  return {std::string(left), std::string(right)};
 }
 
 MergeTable merges_from_json(const formats::JsonValue& list, const Vocabulary& vocabulary,
@@ -165,6 +182,26 @@ MergeTable merges_from_json(const formats::JsonValue& list, const Vocabulary& vo
 }
 
 }  // namespace
+
+MergeTable merges_from_text(const std::string& path, const Vocabulary& vocabulary) {
+  constexpr std::uint64_t kMaxBytes = std::uint64_t{64} << 20;
+  const std::string content = core::read_file(path, kMaxBytes);
+  auto lines = core::split(content, '\n');
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
+  MergeTable out;
+  std::uint32_t rank = 0;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    std::string_view line = lines[i];
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.starts_with("#version")) continue;
+    const LinePlace place{path, i + 1};
+    const auto [left, right] = split_merge(line, place);
+    const std::uint32_t left_id = known(vocabulary, left, place), right_id = known(vocabulary, right, place);
+    const std::string joined = std::string(left).append(right);
+    out.set(left_id, right_id, {rank++, known(vocabulary, joined, place)});
+  }
+  return out;
+}
 
 std::unique_ptr<Model> byte_pair_from_json(const formats::JsonValue& section, Vocabulary vocabulary) {
   if (const auto dropout = section.find("dropout");

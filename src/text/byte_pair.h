@@ -59,6 +59,9 @@ class BytePair final : public Model {
   MergeTable merges_;
 };
 
+/// merges.txt: a merge a line, "left right", behind a line that names the version.
+MergeTable merges_from_text(const std::string& path, const Vocabulary& vocabulary);
+
 std::unique_ptr<Model> byte_pair_from_json(const formats::JsonValue& section, Vocabulary vocabulary);
 
 }  // namespace muster::text

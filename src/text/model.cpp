@@ -7,8 +7,6 @@
 
 namespace muster::text {
 
-namespace {
-
 Vocabulary vocabulary_from_json(const formats::JsonValue& section) {
   Vocabulary out;
   for (const auto& [token, id] : section.members()) {
@@ -18,6 +16,8 @@ Vocabulary vocabulary_from_json(const formats::JsonValue& section) {
   if (const std::string problem = out.seal(); !problem.empty()) section.fail(problem);
   return out;
 }
+
+namespace {
 
 /// Files from before 2020 do not name their model; its own keys tell it.
 std::string model_type(const formats::JsonValue& section) {

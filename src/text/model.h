@@ -43,6 +43,8 @@ class Model {
   Vocabulary vocabulary_;
 };
 
+/// {"token": id, ...}; DataError when it is damaged.
+Vocabulary vocabulary_from_json(const formats::JsonValue& section);
 /// DataError for models that are not supported or whose vocabulary is damaged.
 std::unique_ptr<Model> model_from_json(const formats::JsonValue& section);
 

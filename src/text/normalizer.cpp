@@ -81,6 +81,23 @@ void replace_all(std::u32string& text, std::u32string& spare, const std::u32stri
   text.swap(spare);
 }
 
+/// Every run of white space becomes `content`.
+void replace_spaces(std::u32string& text, std::u32string& spare, const std::u32string& content) {
+  const CharTable& chars = char_table();
+  spare.clear();
+  bool inside = false;
+  for (const char32_t c : text) {
+    const bool space = chars.is(c, kWhitespace);
+    if (!space) {
+      spare.push_back(c);
+    } else if (!inside) {
+      spare.append(content);
+    }
+    inside = space;
+  }
+  text.swap(spare);
+}
+
 std::u32string decoded(std::string_view text) {
   std::u32string out;
   decode_utf8(text, out);
@@ -149,14 +166,19 @@ void Normalizer::add_bert(const BertNormalizerOptions& options) {
 
 void Normalizer::add_replace(const formats::JsonValue& section) {
   const auto pattern = section.at("pattern");
-  if (pattern.has("Regex")) {
-    pattern.fail(
-        "is a regular expression, which is not supported: patterns of a model folder are never run; only "
-        "{\"String\": ...} is");
+  Step step{Kind::kReplaceSpaces, U" ", decoded(section.at("content").view())};
+  if (const auto expression = pattern.find("Regex")) {
+    if (expression->view() != R"(\s+)") {
+      pattern.fail(
+          "is a regular expression that is not supported: patterns of a model folder are never run; only "
+          "\\s+ is known, and {\"String\": ...} works");
+    }
+  } else {
+    const auto text = pattern.at("String");
+    if (text.view().empty()) text.fail("is empty");
+    step.kind = Kind::kReplace;
+    step.pattern = decoded(text.view());
   }
-  const auto text = pattern.at("String");
-  if (text.view().empty()) text.fail("is empty");
-  Step step{Kind::kReplace, decoded(text.view()), decoded(section.at("content").view())};
   // Steps that each double a text would fill the memory from a page of JSON.
   constexpr double kMaxGrowth = 100;
   growth_ *=
@@ -236,6 +258,8 @@ void Normalizer::run(const Step& step, NormalizerScratch& scratch) {
       return strip_left(text);
     case Kind::kStripRight:
       return strip_right(text);
+    case Kind::kReplaceSpaces:
+      return replace_spaces(text, spare, step.content);
     case Kind::kReplace:
       return replace_all(text, spare, step.pattern, step.content);
     case Kind::kPrepend:

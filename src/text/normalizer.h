@@ -48,12 +48,13 @@ class Normalizer {
     kNfkc,
     kStripLeft,
     kStripRight,
+    kReplaceSpaces,
     kReplace,
     kPrepend,
   };
   struct Step {
     Kind kind;
-    std::u32string pattern, content;  ///< kReplace; kPrepend has content only
+    std::u32string pattern, content;  ///< kReplace; kReplaceSpaces and kPrepend have content only
   };
 
   void add(const formats::JsonValue& section);
@@ -65,7 +66,7 @@ class Normalizer {
 
   static constexpr std::uint8_t kDrop = 0xFF;
   std::vector<Step> steps_;
-  double growth_ = 1;  ///< how many times as long all kReplace together can make a text
+  double growth_ = 1;  ///< how many times as long all replacements together can make a text
   bool has_ascii_map_ = false;
   std::array<std::uint8_t, 128> ascii_map_{};
 };

@@ -60,12 +60,18 @@ void PreTokenizer::add_split(const formats::JsonValue& section) {
   if (section.get<bool>("invert")) step.sense = Sense::kMatchesAreWords;
   const auto pattern = section.at("pattern");
   if (const auto expression = pattern.find("Regex")) {
-    if (expression->view() != kGpt2Pattern) {
+    constexpr std::pair<std::string_view, Kind> kKnown[] = {{kGpt2Pattern, Kind::kGpt2},
+                                                            {kClipPattern, Kind::kClip},
+                                                            {kClipPatternWithTokens, Kind::kClipWithTokens}};
+    const auto* known = std::find_if(std::begin(kKnown), std::end(kKnown),
+                                     [&](const auto& row) { return row.first == expression->view(); });
+    if (known == std::end(kKnown)) {
       expression->fail(
           "is the pattern of a Split pre-tokenizer that is not supported: patterns of a model folder are "
-          "never run as regular expressions; only GPT-2's is known, and {\"String\": ...} works");
+          "never run as regular expressions; only those of GPT-2 and CLIP are known, and {\"String\": ...} "
+          "works");
     }
-    step.kind = Kind::kGpt2;
+    step.kind = known->second;
   } else {
     const auto literal = pattern.at("String");
     if (literal.view().empty()) literal.fail("is empty");
@@ -123,6 +129,12 @@ void PreTokenizer::find_matches(const Step& step, std::string_view text, Piece p
       break;
     case Kind::kGpt2:
       match_gpt2(text, piece, out);
+      break;
+    case Kind::kClip:
+      match_clip(text, piece, ClipTokens::kAsText, out);
+      break;
+    case Kind::kClipWithTokens:
+      match_clip(text, piece, ClipTokens::kAsWords, out);
       break;
     case Kind::kLiteral:
       match_literal(text, piece, step.literal, out);

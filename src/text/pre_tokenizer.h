@@ -44,7 +44,17 @@ class PreTokenizer {
   Words split(std::string_view text, PreTokenizerScratch& scratch) const;
 
  private:
-  enum class Kind : std::uint8_t { kBert, kCharClass, kWordRuns, kGpt2, kLiteral, kPrefixSpace, kByteLevel };
+  enum class Kind : std::uint8_t {
+    kBert,
+    kCharClass,
+    kWordRuns,
+    kGpt2,
+    kClip,
+    kClipWithTokens,
+    kLiteral,
+    kPrefixSpace,
+    kByteLevel
+  };
   enum class Behavior : std::uint8_t {
     kRemoved,
     kIsolated,

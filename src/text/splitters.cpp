@@ -66,6 +66,27 @@ std::size_t end_of_gpt2_word(const CharTable& chars, std::string_view text, std:
   return end_of_run(chars, text, next, end, kind);
 }
 
+/// Length of the special token of CLIP at `text`, 0 when there is none.
+std::size_t clip_token(std::string_view text) {
+  for (const std::string_view candidate : {"<|startoftext|>", "<|endoftext|>"}) {
+    if (text.starts_with(candidate)) return candidate.size();
+  }
+  return 0;
+}
+
+/// End of CLIP's word at `begin`, where there is no white space.
+std::size_t end_of_clip_word(std::string_view text, std::size_t begin, std::size_t end, ClipTokens tokens) {
+  const CharTable& chars = char_table();
+  const std::string_view rest = text.substr(begin, end - begin);
+  const std::size_t token = tokens == ClipTokens::kAsWords ? clip_token(rest) : 0;
+  if (token > 0) return begin + token;
+  if (const std::size_t size = contraction(rest); size > 0) return begin + size;
+  std::size_t next = begin;
+  const unsigned kind = gpt2_kind(chars, next_char(text, next));
+  if (kind & kNumber) return next;
+  return end_of_run(chars, text, next, end, kind);
+}
+
 /// GPT-2 writes the bytes that are printable in Latin-1 as themselves and the other 68 as U+0100 and up.
 struct ByteAlphabet {
   std::array<std::array<char, 2>, 256> utf8{};
@@ -139,6 +160,18 @@ void match_gpt2(std::string_view text, Piece piece, std::vector<Match>& out) {
     const std::size_t end = end_of_gpt2_word(chars, text, i, piece.end);
     out.push_back({i, end, true});
     i = end;
+  }
+}
+
+void match_clip(std::string_view text, Piece piece, ClipTokens tokens, std::vector<Match>& out) {
+  const CharTable& chars = char_table();
+  for (std::size_t i = piece.begin; i < piece.end;) {
+    std::size_t word = i;
+    for (std::size_t next = i; next < piece.end && chars.is(next_char(text, next), kWhitespace);) word = next;
+    if (i < word) out.push_back({i, word, false});
+    if (word == piece.end) break;
+    i = end_of_clip_word(text, word, piece.end, tokens);
+    out.push_back({word, i, true});
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,13 @@ namespace muster::text {
 inline constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+/// CLIP's, behind what its lower-casing leaves of its two special tokens. transformers 4 wrote it without
+/// these.
+inline constexpr std::string_view kClipPattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
+inline constexpr std::string_view kClipPatternWithTokens =
+    R"(<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+)";
+
 /// BERT's words: white space removed, each punctuation character on its own.
 void split_bert(std::string_view text, Piece piece, std::vector<Piece>& out);
 
@@ -22,6 +30,9 @@ void match_chars(std::string_view text, Piece piece, unsigned classes, std::vect
 void match_word_runs(std::string_view text, Piece piece, std::vector<Match>& out);
 /// kGpt2Pattern; nothing lies between its matches.
 void match_gpt2(std::string_view text, Piece piece, std::vector<Match>& out);
+/// kClipPattern, with or without the special tokens; white space lies between its matches.
+enum class ClipTokens : std::uint8_t { kAsText, kAsWords };
+void match_clip(std::string_view text, Piece piece, ClipTokens tokens, std::vector<Match>& out);
 void match_literal(std::string_view text, Piece piece, std::string_view literal, std::vector<Match>& out);
 
 /// Puts a space in front of every piece that has none; returns the new text.

@@ -45,6 +45,13 @@ std::uint32_t Tokenizer::special_tokens_count() const {
   return static_cast<std::uint32_t>(impl_->post_processor.size());
 }
 
+SpecialIds Tokenizer::special_ids() const {
+  const auto first = [](const std::vector<std::uint32_t>& ids) {
+    return ids.empty() ? std::nullopt : std::optional(ids.front());
+  };
+  return {first(impl_->post_processor.before()), first(impl_->post_processor.after()), impl_->pad_id};
+}
+
 std::string Tokenizer::id_to_token(std::uint32_t id) const {
   const auto token = impl_->token(id);
   if (!token) {

@@ -46,15 +46,17 @@ struct Tokenizer::Impl {
   std::unique_ptr<Model> model;
   AddedTokens added_tokens;
   PostProcessor post_processor;
+  std::optional<std::uint32_t> pad_id;
   mutable ScratchPool scratch_pool;
 
   /// Leaves the ids of a text, without special tokens around it, in scratch.ids.
   void encode_text(std::string_view text, EncodeScratch& scratch) const;
   std::optional<std::string_view> token(std::uint32_t id) const;
 
-  /// The two layouts of a model folder.
-  static std::unique_ptr<Impl> from_tokenizer_json(const std::string& path);
+  /// The three layouts of a model folder.
+  static std::unique_ptr<Impl> from_tokenizer_json(const std::string& folder);
   static std::unique_ptr<Impl> from_bert_vocabulary(const std::string& folder);
+  static std::unique_ptr<Impl> from_clip_vocabulary(const std::string& folder);
 
  private:
   void encode_segment(std::string_view text, EncodeScratch& scratch) const;

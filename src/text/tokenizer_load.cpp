@@ -7,6 +7,7 @@
 #include "muster/core/file.h"
 #include "muster/core/strings.h"
 #include "muster/formats/json.h"
+#include "text/tokenizer_config.h"
 #include "text/tokenizer_impl.h"
 #include "text/word_piece.h"
 
@@ -49,56 +50,31 @@ Vocabulary vocabulary_from_lines(const std::string& path) {
   return out;
 }
 
-/// tokenizer_config.json of a BERT folder; every key has a default.
-class BertConfig {
- public:
-  explicit BertConfig(const std::string& path) {
-    if (std::filesystem::exists(path)) root_ = formats::read_json(path);
-    if (!root_) return;
-    const auto type = root_->get_or<std::string>("tokenizer_class", "BertTokenizer");
-    if (type != "BertTokenizer" && type != "BertTokenizerFast") {
-      root_->at("tokenizer_class")
-          .fail(fmt::format(
-              "is '{}': without a tokenizer.json only BertTokenizer is supported; save the folder once with "
-              "AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-              core::printable(type)));
-    }
-    if (!flag("do_basic_tokenize", true))
-      root_->at("do_basic_tokenize").fail("is false, which is not supported");
-  }
-
-  bool flag(std::string_view key, bool fallback) const {
-    return root_ ? root_->get_or<bool>(key, fallback) : fallback;
-  }
-  std::optional<bool> optional_flag(std::string_view key) const {
-    const auto value = root_ ? root_->find(key) : std::nullopt;
-    if (!value || value->is_null()) return std::nullopt;
-    return value->as<bool>();
-  }
-  /// "[SEP]" or {"content": "[SEP]", ...}
-  std::string token(std::string_view key, std::string_view fallback) const {
-    const auto value = root_ ? root_->find(key) : std::nullopt;
-    if (!value || value->is_null()) return std::string(fallback);
-    return value->is_object() ? value->get<std::string>("content") : value->as<std::string>();
-  }
-
- private:
-  std::optional<formats::JsonValue> root_;
-};
+/// The id of the pad token that the files beside a tokenizer.json name.
+std::optional<std::uint32_t> pad_id_of(const std::string& folder, const AddedTokens& added,
+                                       const Vocabulary& vocabulary) {
+  const auto declared = TokenizerConfig(folder).token("pad_token");
+  if (!declared) return std::nullopt;
+  const auto id = added.find(declared->token.content);
+  return id ? id : vocabulary.find(declared->token.content);
+}
 
 }  // namespace
 
 Tokenizer Tokenizer::load(const std::string& folder) {
   namespace fs = std::filesystem;
-  const std::string json = (fs::path(folder) / "tokenizer.json").string();
-  if (fs::exists(json)) return Tokenizer(Impl::from_tokenizer_json(json));
-  if (fs::exists(fs::path(folder) / "vocab.txt")) return Tokenizer(Impl::from_bert_vocabulary(folder));
+  const auto has = [&](const char* name) { return fs::exists(fs::path(folder) / name); };
+  if (has("tokenizer.json")) return Tokenizer(Impl::from_tokenizer_json(folder));
+  if (has("vocab.txt")) return Tokenizer(Impl::from_bert_vocabulary(folder));
+  if (has("vocab.json") && has("merges.txt")) return Tokenizer(Impl::from_clip_vocabulary(folder));
   throw core::DataError(fmt::format(
-      "{}: has neither tokenizer.json nor vocab.txt; is this the folder of a Hugging Face model?", folder));
+      "{}: has neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; is this the folder of a "
+      "Hugging Face model?",
+      folder));
 }
 
-std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::from_tokenizer_json(const std::string& path) {
-  const auto root = formats::read_json(path);
+std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::from_tokenizer_json(const std::string& folder) {
+  const auto root = formats::read_json((std::filesystem::path(folder) / "tokenizer.json").string());
   if (!root.is_object()) root.fail("is not a tokenizer");
   if (const auto version = root.find("version"); version && version->view() != "1.0") {
     version->fail(fmt::format("is '{}', only 1.0 is known", core::printable(version->view())));
@@ -114,12 +90,15 @@ std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::from_tokenizer_json(const std:
   const auto token_of = [&](std::uint32_t id) { return out->token(id); };
   check_special_ids(root, out->post_processor.before(), token_of);
   check_special_ids(root, out->post_processor.after(), token_of);
+  out->pad_id = pad_id_of(folder, out->added_tokens, out->model->vocabulary());
   return out;
 }
 
 std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::from_bert_vocabulary(const std::string& folder) {
   const std::string path = (std::filesystem::path(folder) / "vocab.txt").string();
-  const BertConfig config((std::filesystem::path(folder) / "tokenizer_config.json").string());
+  const TokenizerConfig config(folder);
+  config.expect_class("BertTokenizer");
+  config.expect_flag("do_basic_tokenize", true);
   Vocabulary vocabulary = vocabulary_from_lines(path);
   const auto id_of = [&](const std::string& token) {
     const auto id = vocabulary.find(token);
@@ -136,14 +115,18 @@ std::unique_ptr<Tokenizer::Impl> Tokenizer::Impl::from_bert_vocabulary(const std
   out->normalizer = Normalizer::from_options(normalizer);
   out->pre_tokenizer = PreTokenizer::words_and_punctuation();
   WordPieceOptions model;
-  model.unknown = config.token("unk_token", "[UNK]");
-  const std::string cls = config.token("cls_token", "[CLS]"), sep = config.token("sep_token", "[SEP]");
+  const auto token = [&](std::string_view key, std::string_view fallback) {
+    return config.token(key, fallback).token.content;
+  };
+  model.unknown = token("unk_token", "[UNK]");
+  const std::string cls = token("cls_token", "[CLS]"), sep = token("sep_token", "[SEP]");
+  const std::string pad = token("pad_token", "[PAD]");
   out->post_processor = PostProcessor({id_of(cls)}, {id_of(sep)});
-  for (const auto& token :
-       {model.unknown, cls, sep, config.token("pad_token", "[PAD]"), config.token("mask_token", "[MASK]")}) {
-    const auto id = vocabulary.find(token);  // encoders without a mask token exist
-    if (id) out->added_tokens.add({.content = token, .id = *id}, out->normalizer);
+  for (const auto& content : {model.unknown, cls, sep, pad, token("mask_token", "[MASK]")}) {
+    const auto id = vocabulary.find(content);  // encoders without a mask token exist
+    if (id) out->added_tokens.add({.content = content, .id = *id}, out->normalizer);
   }
+  out->pad_id = vocabulary.find(pad);
   const std::uint32_t unknown_id = id_of(model.unknown);
   out->model = std::make_unique<WordPiece>(std::move(vocabulary), model, unknown_id);
   return out;

@@ -8,6 +8,7 @@
 namespace muster::fuzz {
 
 void bert_vocabulary(std::string_view bytes);
+void clip_vocabulary(std::string_view bytes);
 void config_file(std::string_view bytes);
 void config_values(std::string_view bytes);
 void gzip(std::string_view bytes);
@@ -26,8 +27,9 @@ struct Target {
   const char* name;
   void (*run)(std::string_view bytes);
 };
-inline constexpr std::array<Target, 14> kTargets{{
+inline constexpr std::array<Target, 15> kTargets{{
     {"bert_vocabulary", bert_vocabulary},
+    {"clip_vocabulary", clip_vocabulary},
     {"config_file", config_file},
     {"config_values", config_values},
     {"gzip", gzip},

@@ -29,6 +29,9 @@ constexpr Named kTokenizers[] = {
     {"probe_split_invert_next", false},
     {"probe_strip_right", false},
     {"probe_bert_lower_accents", false},
+    {"clip_vocabulary", false},
+    {"clip_vocabulary_added", false},
+    {"clip_json_4", false},
 };
 
 /// Loaded once and kept for the life of the process.

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes tests/text/fixtures with the reference library (tokenizers 0.23).
+"""Writes tests/text/fixtures with the reference library (tokenizers 0.23; transformers 5.23 for CLIP's folders).
 
-    python tests/text/generate_fixtures.py [--models FOLDER] [--all-characters] [--out FOLDER]
+    python tests/text/generate_fixtures.py [--models FOLDER] [--all-characters] [--only-clip] [--out FOLDER]
 
 Everything is seeded; the vocabularies are trained on configs/demo/debian_2000.tsv.gz. --models also digests the ids of that
 sample for the real models in FOLDER. --all-characters sweeps the whole of Unicode and not the blocks where something happens.
+The trainers break ties differently from run to run, so every run makes other vocabularies; --only-clip leaves the others alone.
 """
 import argparse
 import gzip
@@ -274,6 +275,87 @@ def bert_folder(out, texts, lower):
     return tokenizer
 
 
+def clip_vocabulary(texts):
+    """CLIP's own order: bytes, bytes at a word's end, merges, two special tokens."""
+    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    trained.normalizer = normalizers.Lowercase()
+    trained.pre_tokenizer = pre_tokenizers.Sequence([split(" ", "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trained.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=1000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False))
+    merges = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
+    tokens = alphabet + [c + "</w>" for c in alphabet] + ["".join(pair) for pair in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges
+
+
+def clip_texts():
+    """What the nasty texts of the others do not have: CLIP's own tokens, white space, contractions, digits."""
+    texts = ["<|startoftext|>", "<|endoftext|>", "a<|endoftext|>b", "<|EndOfText|>!", "!<|STARTOFTEXT|>!!", "<|endoftext|><|endoftext|>", "<|endoftex", "<|startoftext|>the<|endoftext|>",
+             "a photo of a cat!", "!", "!!", " ! ", "wow!the", "xylo XYLO xYlO", "<cat-toy> a<cat-toy>b <CAT-TOY>", "the The THE", "a\u00a0b\u3000c\u2028d", "a \t\n\x0b\x0c\r b", "\x1c\x1f\u0085a",
+             "it's IT'S it\u2019s 's'S''s s's", "'tis y'all'd've", "don't I'll we're he'd I'm they've", "1234567890 3.14159 \u0661\u0662 \u00bd\u2460 x2", "caf\u00e9 cafe\u0301 CAFE\u0301 \u00c5ngstr\u00f6m \u212b",
+             "\u0130stanbul I\u0307 \u1e9e \u00df \u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03a3 \u03a3", "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u202egnp\u202c", "\U0001f600\U0001f44d\U0001f3fd \U0001f469\u200d\U0001f680", "\u4f60\u597d\u4e16\u754c 1girl", "&amp; &lt;b&gt; &#39;",
+             "\ufb01ne \u017fat", "a_b-c/d\\e", "masterpiece, (best quality:1.2), [cat|dog]", "a" * 300, "9" * 100, "?!" * 60, "\u00e9" * 80, "\x00\x01\x7f", "\ufeffa", "\u200ba", "\ufffd"]
+    return texts
+
+
+def clip_token(content, normalized=True):
+    return {"content": content, "lstrip": False, "normalized": normalized, "rstrip": False, "single_word": False}
+
+
+def clip_settings():
+    """The files beside vocab.json and merges.txt, as published folders have them: SD 1.5, SD 2 and SDXL's second, and newer ones."""
+    begin, end = "<|startoftext|>", "<|endoftext|>"
+    old = {"bos_token": {"__type": "AddedToken", **clip_token(begin)}, "eos_token": {"__type": "AddedToken", **clip_token(end)},
+           "unk_token": {"__type": "AddedToken", **clip_token(end)}, "pad_token": end, "do_lower_case": True, "errors": "replace",
+           "add_prefix_space": False, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    names = {"bos_token": clip_token(begin), "eos_token": clip_token(end), "unk_token": clip_token(end), "pad_token": end}
+    new = {"bos_token": begin, "eos_token": end, "unk_token": end, "pad_token": "!", "tokenizer_class": "CLIPTokenizer",
+           "additional_special_tokens": ["<cat-toy>"]}
+    decoder = {"0": clip_token("!", False), "{begin}": clip_token(begin), "{end}": clip_token(end, False), "{next}": clip_token("XYLO")}
+    return {
+        "clip_vocabulary": {"tokenizer_config.json": old, "special_tokens_map.json": names},
+        "clip_vocabulary_pad": {"tokenizer_config.json": dict(old, pad_token="!"), "special_tokens_map.json": dict(names, pad_token="!")},
+        "clip_vocabulary_decoder": {"tokenizer_config.json": dict(new, added_tokens_decoder=decoder), "special_tokens_map.json": names},
+        "clip_vocabulary_added": {"tokenizer_config.json": new, "added_tokens.json": {"the": None, "<cat-toy>": None}},
+        "clip_vocabulary_bare": {},
+    }
+
+
+def clip_folders(out, texts):
+    """Folders of a CLIPTokenizer: without tokenizer.json, and the tokenizer.json that transformers 4 and 5 save."""
+    from transformers import CLIPTokenizer
+
+    vocabulary, merges = clip_vocabulary(texts)
+    made = {}
+    for name, files in clip_settings().items():
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "vocab.json", vocabulary)
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in merges), encoding="utf-8")
+        ids = {"begin": vocabulary["<|startoftext|>"], "end": vocabulary["<|endoftext|>"], "next": len(vocabulary)}
+        for file, content in files.items():
+            if "added_tokens_decoder" in content:
+                content["added_tokens_decoder"] = {key.format(**ids): token for key, token in content["added_tokens_decoder"].items()}
+            if file == "added_tokens.json":
+                content = {"the": vocabulary.get("the", len(vocabulary)), "<cat-toy>": len(vocabulary) + ("the" not in vocabulary)}
+            write_json(folder / file, content)
+        loaded = CLIPTokenizer.from_pretrained(folder)
+        made[name] = loaded.backend_tokenizer
+        made[name].no_truncation()
+        write_json(folder / "ids.json", {"begin": loaded.bos_token_id, "end": loaded.eos_token_id, "pad": loaded.pad_token_id})
+    content = json.loads(made["clip_vocabulary_pad"].to_str())
+    old = json.loads(json.dumps(content).replace("<\\\\|startoftext\\\\|>|<\\\\|endoftext\\\\|>|", ""))
+    assert old != content
+    for name, saved in {"clip_json": content, "clip_json_4": old}.items():
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.json").write_text(json.dumps(saved, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+        write_json(folder / "tokenizer_config.json", {"pad_token": "!", "tokenizer_class": "CLIPTokenizer"})
+        made[name] = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        write_json(folder / "ids.json", {"begin": vocabulary["<|startoftext|>"], "end": vocabulary["<|endoftext|>"], "pad": 0})
+    return made
+
+
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -308,11 +390,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", type=pathlib.Path)
     parser.add_argument("--all-characters", action="store_true")
+    parser.add_argument("--only-clip", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "fixtures")
     args = parser.parse_args()
 
     debian, nasty = debian_texts(), nasty_texts()
-    made = {**probes(), **plain_probes(), **tokenizers(debian)}
+    made = {} if args.only_clip else {**probes(), **plain_probes(), **tokenizers(debian)}
     for name, tokenizer in made.items():
         content = edited_json(name, json.loads(tokenizer.to_str()))
         folder = args.out / name
@@ -320,17 +403,22 @@ def main():
         (folder / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
         made[name] = Tokenizer.from_file(str(folder / "tokenizer.json"))
         made[name].no_truncation()
-    made["bert_vocabulary"] = bert_folder(args.out / "bert_vocabulary", debian, lower=True)
-    made["bert_vocabulary_cased"] = bert_folder(args.out / "bert_vocabulary_cased", debian, lower=False)
+    if not args.only_clip:
+        made["bert_vocabulary"] = bert_folder(args.out / "bert_vocabulary", debian, lower=True)
+        made["bert_vocabulary_cased"] = bert_folder(args.out / "bert_vocabulary_cased", debian, lower=False)
+    made.update(clip_folders(args.out, debian[:600]))
 
     for name, tokenizer in made.items():
         expected = {"nasty": "".join(digest(e.ids)[:8] for e in tokenizer.encode_batch_fast(nasty))}
-        if name in probes():
+        if name in probes() or name == "clip_vocabulary":
             expected["sweep"] = sweep(tokenizer, args.all_characters)
         elif not name.startswith("probe_"):
             expected["sample"] = sample_digest(tokenizer, debian)
+        if name.startswith("clip_"):
+            expected["clip"] = "".join(digest(e.ids)[:8] for e in tokenizer.encode_batch_fast(clip_texts()))
         write_json(args.out / name / "expected.json", expected)
     write_json(args.out / "nasty.json", nasty)
+    write_json(args.out / "clip.json", clip_texts())
     if args.models:
         write_json(args.out / "real_models.json", {name: sample_digest(real_model(args.models / name), debian) for name in MODELS})
 

@@ -50,22 +50,48 @@ std::string digest_of_texts(const Tokenizer& tokenizer, const std::vector<std::s
   return digest.finish();
 }
 
+/// The digests of `key` in a fixture, one a text.
+void expect_digests(const std::string& name, std::string_view key, const std::vector<std::string>& texts) {
+  constexpr std::size_t kDigits = 8;
+  const Tokenizer tokenizer = load_fixture(name);
+  const std::string expected = expected_of(name).get<std::string>(key);
+  ASSERT_EQ(expected.size(), kDigits * texts.size());
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    EXPECT_EQ(digest_of(ids_of(tokenizer, texts[i])).substr(0, kDigits),
+              expected.substr(kDigits * i, kDigits))
+        << name << ", text " << i << ": " << texts[i];
+  }
+}
+
 TEST(TokenizerParity, NastyTexts) {
   const auto texts = nasty_texts();
   ASSERT_GE(texts.size(), 1000u);
   const auto names = fixture_names("nasty");
-  ASSERT_GE(names.size(), 33u);
-  constexpr std::size_t kDigits = 8;
-  for (const auto& name : names) {
-    const Tokenizer tokenizer = load_fixture(name);
-    const std::string expected = expected_of(name).get<std::string>("nasty");
-    ASSERT_EQ(expected.size(), kDigits * texts.size());
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-      EXPECT_EQ(digest_of(ids_of(tokenizer, texts[i])).substr(0, kDigits),
-                expected.substr(kDigits * i, kDigits))
-          << name << ", text " << i << ": " << texts[i];
-    }
+  ASSERT_GE(names.size(), 40u);
+  for (const auto& name : names) expect_digests(name, "nasty", texts);
+}
+
+TEST(TokenizerParity, ClipTexts) {
+  const auto texts = formats::read_json((fixtures() / "clip.json").string()).as_list<std::string>();
+  const auto names = fixture_names("clip");
+  ASSERT_GE(names.size(), 7u);
+  for (const auto& name : names) expect_digests(name, "clip", texts);
+}
+
+TEST(TokenizerParity, IdsThatClipsCallersNeed) {
+  for (const auto& name : fixture_names("clip")) {
+    const auto expected = formats::read_json((fixtures() / name / "ids.json").string());
+    const SpecialIds ids = load_fixture(name).special_ids();
+    EXPECT_EQ(ids.begin, expected.get<std::uint32_t>("begin")) << name;
+    EXPECT_EQ(ids.end, expected.get<std::uint32_t>("end")) << name;
+    EXPECT_EQ(ids.pad, expected.get<std::uint32_t>("pad")) << name;
   }
+  const SpecialIds bert = load_fixture("bert_vocabulary").special_ids();
+  EXPECT_EQ(bert.begin, 2u);
+  EXPECT_EQ(bert.end, 3u);
+  EXPECT_EQ(bert.pad, 0u);
+  const SpecialIds none = load_fixture("probe_gpt2").special_ids();
+  EXPECT_FALSE(none.begin || none.end || none.pad);
 }
 
 TEST(TokenizerParity, DebianDescriptions) {

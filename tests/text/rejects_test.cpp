@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <span>
+
 #include "muster/core/error.h"
 #include "muster/core/strings.h"
 #include "text/support.h"
@@ -210,12 +212,26 @@ TEST(TokenizerRejects, UnsupportedAndDamagedParts) {
   }
 }
 
+struct FolderCase {
+  const char* what;
+  std::vector<std::pair<std::string, std::string>> files;
+  std::vector<std::string> says;
+};
+
+void check_folders(std::span<const FolderCase> cases) {
+  for (const auto& c : cases) {
+    const TemporaryFolder folder;
+    for (const auto& [name, content] : c.files) folder.write(name, content);
+    try {
+      Tokenizer::load(folder.path());
+      ADD_FAILURE() << c.what << " was accepted";
+    } catch (const core::DataError& error) {
+      for (const auto& part : c.says) EXPECT_THAT(error.what(), HasSubstr(part)) << c.what;
+    }
+  }
+}
+
 TEST(TokenizerRejects, Folders) {
-  struct FolderCase {
-    const char* what;
-    std::vector<std::pair<std::string, std::string>> files;
-    std::vector<std::string> says;
-  };
   const std::string bert = "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n";
   const FolderCase cases[] = {
       {"nothing", {}, {"neither tokenizer.json nor vocab.txt"}},
@@ -233,16 +249,60 @@ TEST(TokenizerRejects, Folders) {
        {{"vocab.txt", bert}, {"tokenizer_config.json", R"({"do_basic_tokenize":false})"}},
        {"do_basic_tokenize"}},
   };
-  for (const auto& c : cases) {
-    const TemporaryFolder folder;
-    for (const auto& [name, content] : c.files) folder.write(name, content);
-    try {
-      Tokenizer::load(folder.path());
-      ADD_FAILURE() << c.what << " was accepted";
-    } catch (const core::DataError& error) {
-      for (const auto& part : c.says) EXPECT_THAT(error.what(), HasSubstr(part)) << c.what;
-    }
-  }
+  check_folders(cases);
+}
+
+TEST(TokenizerRejects, FoldersOfClip) {
+  const std::string vocabulary = R"({"a":0,"b":1,"ab":2,"<|startoftext|>":3,"<|endoftext|>":4})";
+  const std::string merges = "#version: 0.2\na b\n";
+  const auto files = [&](const std::string& name, const std::string& content) {
+    std::vector<std::pair<std::string, std::string>> out = {{"vocab.json", vocabulary},
+                                                            {"merges.txt", merges}};
+    out.emplace_back(name, content);
+    return out;
+  };
+  const FolderCase cases[] = {
+      {"no merges", {{"vocab.json", vocabulary}}, {"vocab.json with merges.txt"}},
+      {"not a vocabulary", {{"vocab.json", "[]"}, {"merges.txt", merges}}, {"vocab.json", "object"}},
+      {"no end token",
+       {{"vocab.json", R"({"a":0,"<|startoftext|>":1})"}, {"merges.txt", ""}},
+       {"vocab.json", "<|endoftext|>", "eos_token"}},
+      {"merge of one", files("merges.txt", "#version: 0.2\na b\nab\n"), {"merges.txt:3", "two tokens"}},
+      {"merge of a stranger", files("merges.txt", "a c\n"), {"merges.txt:1", "'c'", "not in the vocabulary"}},
+      {"merge into a stranger", files("merges.txt", "b a\n"), {"merges.txt:1", "'ba'"}},
+      {"another class",
+       files("tokenizer_config.json", R"({"tokenizer_class":"GPT2Tokenizer"})"),
+       {"tokenizer_class", "GPT2Tokenizer", "CLIPTokenizer"}},
+      {"text of special tokens",
+       files("tokenizer_config.json", R"({"split_special_tokens":true})"),
+       {"split_special_tokens"}},
+      {"no begin", files("tokenizer_config.json", R"({"add_bos_token":false})"), {"add_bos_token"}},
+      {"a token's id",
+       files("tokenizer_config.json", R"({"added_tokens_decoder":{"1":{"content":"a"}}})"),
+       {"added_tokens_decoder", "'a'", "id 1", "says 0"}},
+      {"a gap", files("added_tokens.json", R"({"<x>":9})"), {"added_tokens.json", "'<x>'", "id 9", "is 5"}},
+      {"no id",
+       files("tokenizer_config.json", R"({"added_tokens_decoder":{"x":{"content":"a"}}})"),
+       {"added_tokens_decoder", "'x'"}},
+      {"an empty token", files("special_tokens_map.json", R"({"pad_token":""})"), {"pad_token", "empty"}},
+      {"a token without text",
+       files("special_tokens_map.json", R"({"pad_token":{}})"),
+       {"content", "missing"}},
+      {"a damaged map", files("special_tokens_map.json", "{"), {"special_tokens_map.json"}},
+      {"a map that is a list", files("special_tokens_map.json", "[]"), {"special_tokens_map.json", "object"}},
+  };
+  check_folders(cases);
+  const TemporaryFolder folder;
+  for (const auto& [name, content] : files("special_tokens_map.json", R"({"pad_token":"<pad>"})"))
+    folder.write(name, content);
+  const Tokenizer tokenizer = Tokenizer::load(folder.path());
+  EXPECT_EQ(tokenizer.special_ids().pad, 5u);  // added behind the vocabulary
+  EXPECT_EQ(tokenizer.vocab_size(), 6u);
+  EXPECT_EQ(ids_of(tokenizer, "<pad>"), (std::vector<std::uint32_t>{3, 5, 4}));
+}
+
+TEST(TokenizerRejects, TheVocabularyOfBertAlone) {
+  const std::string bert = "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n";
   const TemporaryFolder folder;
   folder.write("vocab.txt", bert);
   EXPECT_EQ(ids_of(Tokenizer::load(folder.path()), "A b"), (std::vector<std::uint32_t>{2, 4, 1, 3}));

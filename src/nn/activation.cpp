@@ -2,6 +2,7 @@
 #include "muster/nn/activation.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <utility>
 
@@ -25,9 +26,9 @@ std::optional<Activation> activation_from_hidden_act(std::string_view name) {
   static constexpr Named kTable[] = {
       {"gelu", Activation::kGelu},          {"gelu_python", Activation::kGelu},
       {"gelu_new", Activation::kGeluTanh},  {"gelu_pytorch_tanh", Activation::kGeluTanh},
-      {"gelu_fast", Activation::kGeluTanh}, {"relu", Activation::kRelu},
-      {"silu", Activation::kSilu},          {"swish", Activation::kSilu},
-      {"tanh", Activation::kTanh},
+      {"gelu_fast", Activation::kGeluTanh}, {"quick_gelu", Activation::kQuickGelu},
+      {"relu", Activation::kRelu},          {"silu", Activation::kSilu},
+      {"swish", Activation::kSilu},         {"tanh", Activation::kTanh},
   };
   return look_up(kTable, name);
 }
@@ -50,6 +51,8 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
       return at::gelu(x, "none");
     case Activation::kGeluTanh:
       return at::gelu(x, "tanh");
+    case Activation::kQuickGelu:
+      return x * at::sigmoid(x * 1.702);
     case Activation::kSilu:
       return at::silu(x);
     case Activation::kTanh:

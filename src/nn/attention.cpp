@@ -58,7 +58,9 @@ void attend_by_kernel(const at::Tensor& qkv, std::span<const SequenceRun> runs, 
                                 .key = query + columns,
                                 .value = query + 2 * columns,
                                 .stride = inputs.stride,
+                                .key_stride = inputs.stride,
                                 .length = length,
+                                .keys = length,
                                 .width = width,
                                 .scale = 1.0f / std::sqrt(static_cast<float>(shape.width))};
         if (distances.defined())

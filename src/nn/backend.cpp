@@ -6,6 +6,9 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <torch/headeronly/version.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <new>
 
@@ -47,6 +50,13 @@ c10::Device torch_device(const device::Device& device) {
 
 void use_one_thread() {
   if (at::get_num_threads() != 1) at::set_num_threads(1);
+}
+
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
 }
 
 bool is_out_of_memory(const std::exception& error) {

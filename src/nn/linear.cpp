@@ -2,6 +2,7 @@
 #include "muster/nn/linear.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <array>
@@ -9,10 +10,13 @@
 
 #include "muster/core/error.h"
 #include "muster/core/log.h"
+#include "muster/nn/image_layers.h"
 #include "muster/nn/tiles.h"
 #include "muster/nn/trainable.h"
 #include "nn/kernels/own_kernels.h"
 #include "nn/kernels/packed_weight.h"
+#include "nn/live_adapters.h"
+#include "nn/weight_home.h"
 
 namespace muster::nn {
 namespace {
@@ -73,22 +77,25 @@ struct FusedName {
   std::optional<std::string_view> algorithm;
 };
 
-FusedName fused_name(Activation activation) {
+// Nothing for what oneDNN does not compute behind a product.
+std::optional<FusedName> fused_name(Activation activation) {
   switch (activation) {
     case Activation::kIdentity:
-      return {"none", std::nullopt};
+      return FusedName{"none", std::nullopt};
     case Activation::kRelu:
-      return {"relu", std::nullopt};
+      return FusedName{"relu", std::nullopt};
     case Activation::kGelu:
-      return {"gelu", "none"};
+      return FusedName{"gelu", "none"};
     case Activation::kGeluTanh:
-      return {"gelu", "tanh"};
+      return FusedName{"gelu", "tanh"};
+    case Activation::kQuickGelu:
+      return std::nullopt;
     case Activation::kSilu:
-      return {"swish", std::nullopt};
+      return FusedName{"swish", std::nullopt};
     case Activation::kTanh:
-      return {"tanh", std::nullopt};
+      return FusedName{"tanh", std::nullopt};
     case Activation::kSigmoid:
-      return {"sigmoid", std::nullopt};
+      return FusedName{"sigmoid", std::nullopt};
   }
   throw core::InternalError("unknown activation");
 }
@@ -103,6 +110,8 @@ kernels::LinearActivation kernel_activation(Activation activation) {
       return kernels::LinearActivation::kGelu;
     case Activation::kGeluTanh:
       return kernels::LinearActivation::kGeluTanh;
+    case Activation::kQuickGelu:
+      return kernels::LinearActivation::kQuickGelu;
     case Activation::kSilu:
       return kernels::LinearActivation::kSilu;
     case Activation::kTanh:
@@ -122,6 +131,11 @@ std::shared_ptr<const kernels::PackedWeight> pack(const at::Tensor& weight, cons
   const auto storage =
       target.weights == WeightType::kInt8 ? kernels::WeightStorage::kInt8 : kernels::WeightStorage::kBf16;
   return std::make_shared<const kernels::PackedWeight>(weight, bias, kernel_activation(activation), storage);
+}
+
+// Contiguous in themselves.
+at::Tensor with_rows(const at::Tensor& x) {
+  return x.stride(-1) == 1 ? x : x.contiguous();
 }
 
 }  // namespace
@@ -156,7 +170,7 @@ void PackedLinear::prepare(const at::Tensor& weight, const at::Tensor& bias, con
   reordered_ = can_reorder(target);
   const at::Tensor plain =
       weight.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/!reordered_);
-  weight_ = reordered_ ? operators()->reorder.call(plain.contiguous(), tile_rows_) : plain;
+  weight_ = reordered_ ? operators()->reorder.call(plain.contiguous(), tile_rows_) : at_home(plain, target);
   if (bias.defined()) bias_ = bias.to(target.device, target.dtype, /*non_blocking=*/false, /*copy=*/true);
 }
 
@@ -170,9 +184,12 @@ at::Tensor PackedLinear::forward(const at::Tensor& tile) const {
   if (activates_itself_) return multiply_packed(tile, {});
   core::internal_check(tile.size(0) == tile_rows_, "a linear layer computes whole tiles");
   if (packed_) return activate(multiply_packed(tile, {}), activation_);
-  if (!reordered_) return activate(at::linear(tile, weight_, bias_), activation_);
-  const auto [attribute, algorithm] = fused_name(activation_);
-  return operators()->product.call(tile, weight_, bias_, attribute, Scalars(), algorithm);
+  if (!reordered_) return activate(at::linear(tile, fetched(weight_, tile), bias_), activation_);
+  const auto fused = fused_name(activation_);
+  if (!fused)
+    return activate(operators()->product.call(tile, weight_, bias_, "none", Scalars(), std::nullopt),
+                    activation_);
+  return operators()->product.call(tile, weight_, bias_, fused->attribute, Scalars(), fused->algorithm);
 }
 
 at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& residual) const {
@@ -180,7 +197,7 @@ at::Tensor PackedLinear::forward_add(const at::Tensor& tile, const at::Tensor& r
   core::internal_check(tile.size(0) == tile_rows_ && activation_ == Activation::kIdentity,
                        "a linear layer adds to whole tiles, without an activation");
   if (packed_) return multiply_packed(tile, residual);
-  if (!reordered_) return at::linear(tile, weight_, bias_).add_(residual);
+  if (!reordered_) return at::linear(tile, fetched(weight_, tile), bias_).add_(residual);
   return operators()->product_add.call(tile, residual, weight_, bias_, "add");
 }
 
@@ -188,6 +205,22 @@ void PackedLinear::forward_rows(const at::Tensor& x, at::Tensor& out) const {
   if (activates_itself_) return packed_->multiply(x, {}, out);
   for (std::int64_t row = 0; row < x.size(0); row += tile_rows_)
     out.narrow(0, row, tile_rows_).copy_(forward(x.narrow(0, row, tile_rows_)));
+}
+
+at::Tensor PackedLinear::apply(const at::Tensor& x, const at::Tensor& residual) const {
+  if (activates_itself_) return multiply_packed(with_rows(x), residual);
+  at::Tensor y;
+  if (!packed_ && !x.device().is_cpu()) {
+    y = activate(at::linear(x, fetched(weight_, x), bias_), activation_);
+  } else {
+    const std::int64_t rows = x.size(0), missing = (tile_rows_ - rows % tile_rows_) % tile_rows_;
+    const at::Tensor whole = missing == 0 ? x.contiguous() : at::constant_pad_nd(x, {0, 0, 0, missing});
+    std::vector<at::Tensor> tiles;
+    for (std::int64_t row = 0; row < whole.size(0); row += tile_rows_)
+      tiles.push_back(forward(whole.narrow(0, row, tile_rows_)));
+    y = (tiles.size() == 1 ? tiles.front() : at::cat(tiles)).narrow(0, 0, rows);
+  }
+  return residual.defined() ? at::add(y, residual) : y;
 }
 
 Linear::Linear(Extent in, Extent out, Activation activation, Bias bias) : activation_(activation) {
@@ -206,9 +239,52 @@ at::Tensor Linear::forward_training(const at::Tensor& x) const {
   return activate(trainable::linear(x, weight_value(), bias_value()), activation_);
 }
 
+at::Tensor Linear::apply(const at::Tensor& x, const at::Tensor& residual) const {
+  const at::Tensor rows = x.reshape({-1, x.size(-1)});
+  const std::int64_t out = weight_->shape.front().size;
+  const at::Tensor added = residual.defined() ? residual.reshape({-1, out}) : residual;
+  at::Tensor y;
+  if (!prepared()) {
+    y = activate(apply_training(rows), activation_);
+    if (added.defined()) y = y + added;
+  } else if (adapters_.empty()) {
+    y = packed_.apply(rows, added);
+  } else {  // packed_ has no activation
+    y = packed_.apply(rows, up_.apply(down_.apply(rows, {}), {}));
+    y = activate_each(y.view({x.size(0), -1}), activation_).view(y.sizes());
+    if (added.defined()) y.add_(added);
+  }
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape.back() = out;
+  return y.view(shape);
+}
+
+at::Tensor Linear::apply_training(const at::Tensor& rows) const {
+  const auto dtype = rows.scalar_type();
+  const at::Tensor bias = bias_ ? bias_->value.to(dtype) : at::Tensor();
+  if (adapters_.empty()) return trainable::linear(rows, weight_->value.to(dtype), bias);
+  const LiveAdapters live = combine(weight_->value, adapters_);
+  const at::Tensor low = trainable::linear(rows, live.down.to(dtype), {});
+  return trainable::linear(rows, live.scaled(weight_->value).to(dtype), bias) +
+         trainable::linear(low, live.up.to(dtype), {});
+}
+
+void Linear::attach(LowRank adapter) {
+  core::internal_check(!prepared(), "adapters are attached before prepare()");
+  adapters_.push_back(std::move(adapter));
+}
+
 void Linear::on_prepare(const ComputeTarget& target) {
   if (!weight_->value.defined()) return;  // a parent has taken it
-  packed_ = PackedLinear(weight_->value, bias_ ? bias_->value : at::Tensor(), activation_, target);
+  at::Tensor weight = weight_->value;
+  if (!adapters_.empty()) {
+    const LiveAdapters live = combine(weight, adapters_);
+    weight = live.scaled(weight);
+    down_ = PackedLinear(live.down, {}, Activation::kIdentity, target);
+    up_ = PackedLinear(live.up, {}, Activation::kIdentity, target);
+  }
+  const Activation fused = adapters_.empty() ? activation_ : Activation::kIdentity;
+  packed_ = PackedLinear(weight, bias_ ? bias_->value : at::Tensor(), fused, target);
   weight_->value.reset();
   if (bias_) bias_->value.reset();
 }

@@ -26,6 +26,13 @@ void Module::visit_parameters(const Visit& visit, const std::string& prefix) {
   for (auto& [name, child] : children_) child->visit_parameters(visit, prefix + name + ".");
 }
 
+void Module::visit_modules(const VisitModule& visit, const std::string& prefix) {
+  for (auto& [name, child] : children_) {
+    visit(prefix + name, *child);
+    child->visit_modules(visit, prefix + name + ".");
+  }
+}
+
 std::uint64_t Module::parameter_count() {
   std::uint64_t total = 0;
   visit_parameters([&](const std::string&, const Parameter& parameter) {
@@ -37,6 +44,7 @@ std::uint64_t Module::parameter_count() {
 }
 
 void Module::prepare(const ComputeTarget& target) {
+  prepared_ = true;
   on_prepare(target);
   for (auto& [name, child] : children_) child->prepare(target);
 }

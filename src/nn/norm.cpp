@@ -39,6 +39,14 @@ at::Tensor LayerNorm::forward(const at::Tensor& x) const {
   return at::layer_norm(x, {x.size(-1)}, weight_.value, bias_.value, epsilon_);
 }
 
+at::Tensor LayerNorm::apply(const at::Tensor& x) const {
+  const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous();
+  if (prepared()) return forward(rows).view(x.sizes());
+  const auto dtype = x.scalar_type();
+  return trainable::add_norm(rows, {}, {weight_.value.to(dtype), bias_.value.to(dtype), epsilon_}, {})
+      .view(x.sizes());
+}
+
 at::Tensor LayerNorm::forward_training(const at::Tensor& x, const at::Tensor& residual,
                                        const trainable::Dropout& dropout) const {
   return trainable::add_norm(x, residual, {weight_.value, bias_.value, epsilon_}, dropout);
@@ -52,6 +60,13 @@ void Embedding::on_prepare(const ComputeTarget& target) {
 
 at::Tensor Embedding::forward(const at::Tensor& indices) const {
   return at::embedding(weight_.value, indices);
+}
+
+at::Tensor Embedding::apply(const at::Tensor& indices) const {
+  const at::Tensor flat = indices.reshape({-1});
+  std::vector<std::int64_t> shape = indices.sizes().vec();
+  shape.push_back(weight_.value.size(1));
+  return (prepared() ? forward(flat) : forward_training(flat)).view(shape);
 }
 
 at::Tensor Embedding::forward_training(const at::Tensor& indices) const {

@@ -7,10 +7,10 @@
 
 namespace muster::nn {
 
-enum class Activation { kIdentity, kRelu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid };
+enum class Activation { kIdentity, kRelu, kGelu, kGeluTanh, kQuickGelu, kSilu, kTanh, kSigmoid };
 
 /// transformers' hidden_act names; "gelu" is the exact one (erf), "gelu_new" and its kin the tanh
-/// approximation.
+/// approximation, "quick_gelu" x * sigmoid(1.702 x).
 std::optional<Activation> activation_from_hidden_act(std::string_view name);
 /// The last component of a torch.nn class path, as sentence-transformers writes it: "Tanh", "Identity",
 /// "GELU".

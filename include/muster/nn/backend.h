@@ -16,6 +16,10 @@ c10::Device torch_device(const device::Device& device);
 
 /// Makes this thread compute on one thread, as canonical results need; cheap when it already does.
 void use_one_thread();
+/// Lets this process keep the memory that tensors give back: activations come and go by the megabyte, and
+/// what goes back to the system is cleared by it each time. For phases whose every batch needs the same
+/// again.
+void keep_freed_memory();
 
 /// Whether memory ran out: our own error, the standard library's, or LibTorch's, whose allocators may say so
 /// in words only.

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "muster/nn/activation.h"
+#include "muster/nn/adapter.h"
 #include "muster/nn/module.h"
 #include "muster/nn/tiles.h"
 
@@ -35,6 +36,9 @@ class PackedLinear {
   at::Tensor forward_add(const at::Tensor& tile, const at::Tensor& residual) const;
   /// All tiles of `x` [tiles * kTileRows, in] into `out` [tiles * kTileRows, out].
   void forward_rows(const at::Tensor& x, at::Tensor& out) const;
+  /// Any number of rows, [rows, in] -> [rows, out], plus `residual` where it is defined (behind the
+  /// activation). On the CPU a row's bytes do not depend on the others.
+  at::Tensor apply(const at::Tensor& x, const at::Tensor& residual) const;
 
  private:
   at::Tensor multiply_packed(const at::Tensor& x, const at::Tensor& residual) const;
@@ -52,10 +56,14 @@ class PackedLinear {
 
 enum class Bias { kNo, kYes };
 
-/// "weight" [out, in] and "bias" [out].
-class Linear : public Module {
+/// "weight" [out, in] and "bias" [out]. Adapters are part of apply() alone.
+class Linear : public Module, public Adaptable {
  public:
   Linear(Extent in, Extent out, Activation activation = Activation::kIdentity, Bias bias = Bias::kYes);
+
+  /// x of any leading shape, [.., in] -> [.., out], plus `residual` where it is defined. Before prepare()
+  /// with a graph back to the weights' values.
+  at::Tensor apply(const at::Tensor& x, const at::Tensor& residual = {}) const;
 
   at::Tensor forward(const at::Tensor& tile) const { return packed_.forward(tile); }
   /// All rows of a batch, [padded_rows, in] -> [padded_rows, out].
@@ -73,6 +81,11 @@ class Linear : public Module {
   const at::Tensor& weight_value() const { return weight_->value; }
   at::Tensor bias_value() const { return bias_ ? bias_->value : at::Tensor(); }
 
+  std::vector<std::int64_t> weight_shape() const override { return weight_->sizes(); }
+  void attach(LowRank adapter) override;
+  /// For a parent that fuses layers: it must leave those with adapters alone.
+  bool has_adapters() const { return !adapters_.empty(); }
+
  protected:
   void on_prepare(const ComputeTarget& target) override;
 
@@ -81,6 +94,10 @@ class Linear : public Module {
   Parameter* weight_ = nullptr;
   Parameter* bias_ = nullptr;
   PackedLinear packed_;
+  std::vector<LowRank> adapters_;
+  PackedLinear down_, up_;  // of all adapters, when prepared
+
+  at::Tensor apply_training(const at::Tensor& rows) const;
 };
 
 /// True when the fast CPU path (reordered weights) is in this LibTorch.

@@ -34,11 +34,18 @@ enum class WeightType : std::uint8_t {
   kInt8,           ///< 8 bits, the inputs quantized row by row; needs has_int8_linear()
 };
 
+/// Where the weights of products and convolutions are kept.
+enum class WeightHome : std::uint8_t {
+  kDevice,
+  kHost,  ///< copied to the device for every call; the same as kDevice on the CPU
+};
+
 /// Where and in what type a model computes.
 struct ComputeTarget {
   c10::Device device{c10::DeviceType::CPU};
   c10::ScalarType dtype = c10::ScalarType::Float;
   WeightType weights = WeightType::kAsActivations;
+  WeightHome home = WeightHome::kDevice;
 };
 
 /// A layer: named parameters and children, spelled as in the checkpoint. Building one allocates no weights,
@@ -54,6 +61,9 @@ class Module {
   using Visit = std::function<void(const std::string& name, Parameter& parameter)>;
   /// Every parameter with its full name, in order of registration.
   void visit_parameters(const Visit& visit, const std::string& prefix = "");
+  using VisitModule = std::function<void(const std::string& name, Module& module)>;
+  /// Every layer below this one with its full name, parents first.
+  void visit_modules(const VisitModule& visit, const std::string& prefix = "");
   std::uint64_t parameter_count();
   /// Parents first: a fused layer takes its children's weights, which are then left empty.
   void prepare(const ComputeTarget& target);
@@ -62,8 +72,11 @@ class Module {
   Parameter& add_parameter(std::string name, std::vector<Extent> shape);
   void add_child(std::string name, Module& child);
   virtual void on_prepare(const ComputeTarget&) {}
+  /// Whether prepare() has run: before it, layers compute on their parameters' values, with a graph.
+  bool prepared() const { return prepared_; }
 
  private:
+  bool prepared_ = false;
   std::deque<std::pair<std::string, Parameter>> parameters_;
   std::vector<std::pair<std::string, Module*>> children_;
 };

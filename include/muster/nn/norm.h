@@ -10,6 +10,8 @@ class LayerNorm : public Module {
  public:
   LayerNorm(Extent width, double epsilon);
   at::Tensor forward(const at::Tensor& x) const;  ///< [rows, width]; statistics in fp32
+  /// x of any leading shape; before prepare() with a graph back to the weights' values.
+  at::Tensor apply(const at::Tensor& x) const;
   /// Of drop(x) + residual, which may be undefined, with a graph back to the weights' values.
   at::Tensor forward_training(const at::Tensor& x, const at::Tensor& residual,
                               const trainable::Dropout& dropout) const;
@@ -30,6 +32,8 @@ class Embedding : public Module {
   Embedding(Extent entries, Extent width);
   at::Tensor forward(const at::Tensor& indices) const;  ///< int64 [rows] -> [rows, width]
   at::Tensor forward_training(const at::Tensor& indices) const;
+  /// Indices of any shape; before prepare() with a graph back to the table.
+  at::Tensor apply(const at::Tensor& indices) const;
   const at::Tensor& table() const { return weight_.value; }
 
  protected:

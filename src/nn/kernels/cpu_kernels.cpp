@@ -51,10 +51,12 @@ const GeluTable& gelu_table() {
   return table;
 }
 
-std::int64_t attention_scratch_bytes(std::int64_t length, std::int64_t width) {
-  const std::int64_t keys = (length + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
-  return 2 * keys * width * std::int64_t{sizeof(Bf16)} +
-         kQueryBlock * keys * std::int64_t{sizeof(float) + sizeof(Bf16)};
+std::int64_t attention_scratch_bytes(std::int64_t keys, std::int64_t width) {
+  constexpr std::int64_t kVector = 16;
+  const std::int64_t whole_keys = (keys + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+  const std::int64_t columns = (width + kVector - 1) / kVector * kVector;
+  return 2 * whole_keys * columns * std::int64_t{sizeof(Bf16)} +
+         kQueryBlock * whole_keys * std::int64_t{sizeof(float) + sizeof(Bf16)};
 }
 
 const CpuKernels* cpu_kernels() {

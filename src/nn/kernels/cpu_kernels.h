@@ -13,6 +13,8 @@ using Bf16 = std::uint16_t;  ///< the upper half of an fp32's bits
 /// A weight is cut into panels of this many output columns; 8 rows x 3 vectors fill the 32 vector registers.
 inline constexpr std::int64_t kPanelColumns = 48;
 inline constexpr std::int64_t kPanelColumnsFp32 = 16;
+/// Of a gated product: a vector of hidden columns and one of their gates.
+inline constexpr std::int64_t kGatedColumns = 32;
 /// Inputs that share a scale in an int8 product. Some features are far larger than the others: with one scale
 /// a row the smallest cosine to fp32 is 0.996 on a real model, with groups of 128 it is 0.9994, for a tenth
 /// of the speed.
@@ -31,15 +33,27 @@ struct GeluTable {
 };
 const GeluTable& gelu_table();
 
-enum class LinearActivation : std::uint8_t { kIdentity, kRelu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid };
+enum class LinearActivation : std::uint8_t {
+  kIdentity,
+  kRelu,
+  kGelu,
+  kGeluTanh,
+  kQuickGelu,
+  kSilu,
+  kTanh,
+  kSigmoid
+};
 
-/// What happens to a product on its way to memory: + bias, activation, + residual, one rounding to bf16.
+/// What happens to a product on its way to memory: + bias, + shift, activation, + residual, one rounding to
+/// bf16.
 struct Epilogue {
   const float* bias = nullptr;  ///< [columns up to whole vectors]
   const GeluTable* gelu = nullptr;
   const Bf16* residual = nullptr;  ///< rows as `out`, or null
   std::int64_t residual_stride = 0;
   LinearActivation activation = LinearActivation::kIdentity;
+  const Bf16* shift = nullptr;  ///< a row for every `shift_rows` of the product, or null
+  std::int64_t shift_stride = 0, shift_rows = 1;
 };
 
 /// [rows, width] in memory, `stride` elements from row to row.
@@ -67,6 +81,29 @@ struct PanelsInt8 {
   std::int64_t out = 0;
 };
 
+/// A convolution's weights are panels whose inputs are those of every tap (row of the kernel, then column)
+/// one after another.
+struct ConvolutionBf16 {
+  PanelsBf16 weights;           ///< in: kernel * kernel * channels, channels even
+  const Bf16* x = nullptr;      ///< [samples, height, width, channels]
+  const Bf16* zeros = nullptr;  ///< [channels]: what lies around the picture
+  std::int64_t samples = 0, height = 0, width = 0, channels = 0;
+  std::int64_t kernel = 3, stride = 1, padding = 1;
+  std::int64_t out_height = 0, out_width = 0;
+};
+/// fp32 sums that a convolution keeps between taps, in floats.
+inline constexpr std::int64_t kConvolutionRows = 256;
+inline constexpr std::int64_t kConvolutionScratch = kConvolutionRows * kPanelColumns;
+
+/// A picture's group norm with an activation behind it.
+struct GroupNormShape {
+  std::int64_t pixels = 0, channels = 0, groups = 1;
+  float epsilon = 0;
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  bool silu = false;
+};
+
 /// Rows as 8-bit steps above the least value of each group of kInt8Group inputs: x = low + scale * data.
 struct QuantizedRows {
   std::uint8_t* data = nullptr;  ///< [rows, in]
@@ -74,13 +111,15 @@ struct QuantizedRows {
   float* low = nullptr;          ///< [rows, groups]
 };
 
-/// One sequence and head: `length` rows of `width` columns each (a multiple of 32).
+/// One sequence and head: rows of `width` columns each, even.
 struct HeadInputs {
   const Bf16* query = nullptr;
   const Bf16* key = nullptr;
   const Bf16* value = nullptr;
-  std::int64_t stride = 0;
-  std::int64_t length = 0;
+  std::int64_t stride = 0;      ///< of queries
+  std::int64_t key_stride = 0;  ///< of keys and values
+  std::int64_t length = 0;      ///< queries
+  std::int64_t keys = 0;
   std::int64_t width = 0;
   float scale = 1.0f;
   /// bias of (query i, key j) is distance_bias[j - i], or null
@@ -103,6 +142,14 @@ struct CpuKernels {
   void (*layer_norm)(const InputRows&, std::int64_t width, const NormWeights&, const OutputRows&);
   /// softmax(scale * Q K^T + bias) V; `scratch` as attention_scratch_bytes says, 64-byte aligned.
   void (*attend_head)(const HeadInputs&, const OutputRows&, void* scratch);
+  /// Rows of `out` are pixels; `scratch` [kConvolutionScratch], 64-byte aligned.
+  void (*convolve_bf16)(const ConvolutionBf16&, const Epilogue&, const OutputRows&, float* scratch);
+  /// y = hidden * gelu(gate). Panels of kGatedColumns: a vector of hidden columns beside its gates'; `bias`
+  /// likewise.
+  void (*linear_gated_bf16)(const PanelsBf16&, const InputRows&, const Epilogue&, const OutputRows&);
+  /// One sample, [pixels, channels] in memory; `scratch` 2 * channels doubles.
+  void (*group_norm_bf16)(const GroupNormShape&, const Bf16* x, Bf16* out, double* scratch);
+  void (*group_norm_fp32)(const GroupNormShape&, const float* x, float* out, double* scratch);
 };
 
 /// y = x W^T + bias (+ residual), rows contiguous.
@@ -116,7 +163,7 @@ struct ProductFp32 {
 };
 using LinearFp32 = void (*)(const ProductFp32&);
 
-std::int64_t attention_scratch_bytes(std::int64_t length, std::int64_t width);
+std::int64_t attention_scratch_bytes(std::int64_t keys, std::int64_t width);
 
 /// The kernels of this processor, or null: then LibTorch's are used. ATEN_CPU_CAPABILITY=avx2 or =default
 /// turns them off as it does LibTorch's own.

@@ -17,6 +17,11 @@ bool has_own_linear(const ComputeTarget& target) {
   return target.weights == WeightType::kInt8 || !device::cpu_has_amx();
 }
 
+bool has_own_group_norm(const ComputeTarget& target) {
+  const bool either = target.dtype == c10::ScalarType::Float || target.dtype == c10::ScalarType::BFloat16;
+  return target.device.is_cpu() && either && cpu_kernels() != nullptr;
+}
+
 bool has_own_fp32_linear(const ComputeTarget& target) {
   return target.device.is_cpu() && target.dtype == c10::ScalarType::Float && linear_fp32() != nullptr;
 }

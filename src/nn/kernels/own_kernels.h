@@ -10,6 +10,8 @@ namespace muster::nn::kernels {
 bool has_own_attention(c10::Device device, c10::ScalarType dtype);
 /// Matrix products with weights. In bf16 not on AMX, whose tiles oneDNN has and we have not.
 bool has_own_linear(const ComputeTarget& target);
+/// Group norms of pictures.
+bool has_own_group_norm(const ComputeTarget& target);
 /// Matrix products in fp32 without AVX-512; their activations are LibTorch's, on whole tiles.
 bool has_own_fp32_linear(const ComputeTarget& target);
 

@@ -5,6 +5,7 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
+#include <vector>
 
 namespace muster::nn::kernels {
 namespace {
@@ -47,6 +48,13 @@ at::Tensor with_columns(const at::Tensor& x, std::int64_t columns) {
   return x.size(1) == columns ? x : at::constant_pad_nd(x, {0, columns - x.size(1)});
 }
 
+// Rows of two halves so that a vector of the first stands in front of the same of the second.
+at::Tensor beside_gates(const at::Tensor& rows) {
+  std::vector<std::int64_t> shape{2, rows.size(0) / (2 * kVector), kVector};
+  if (rows.dim() > 1) shape.push_back(rows.size(1));
+  return rows.reshape(shape).transpose(0, 1).reshape(rows.sizes());
+}
+
 const Bf16* bits(const at::Tensor& x) {
   return reinterpret_cast<const Bf16*>(x.const_data_ptr<c10::BFloat16>());
 }
@@ -73,8 +81,13 @@ PackedWeight::PackedWeight(const at::Tensor& weight, const at::Tensor& bias, Lin
       pack_fp32(whole);
       break;
     case WeightStorage::kBf16:
-      pack_bf16(whole);
+      pack_bf16(whole, kPanelColumns);
       break;
+    case WeightStorage::kBf16Gated:
+      pack_bf16(beside_gates(whole), kGatedColumns);
+      out_ /= 2;
+      bias_ = padded_columns(beside_gates(bias));
+      return;
     case WeightStorage::kInt8:
       pack_int8(whole);
       break;
@@ -86,8 +99,12 @@ void PackedWeight::pack_fp32(const at::Tensor& weight) {
   panels_ = pack_panels<float>(weight.to(c10::ScalarType::Float).contiguous(), 1, kPanelColumnsFp32);
 }
 
-void PackedWeight::pack_bf16(const at::Tensor& weight) {
-  panels_ = pack_panels<c10::BFloat16>(weight.to(c10::ScalarType::BFloat16).contiguous(), 2, kPanelColumns);
+void PackedWeight::pack_bf16(const at::Tensor& weight, std::int64_t panel_columns) {
+  panels_ = pack_panels<c10::BFloat16>(weight.to(c10::ScalarType::BFloat16).contiguous(), 2, panel_columns);
+}
+
+PanelsBf16 PackedWeight::panels_bf16() const {
+  return {bits(panels_), in_, out_};
 }
 
 void PackedWeight::pack_int8(const at::Tensor& weight) {
@@ -129,8 +146,9 @@ void PackedWeight::multiply(const at::Tensor& x, const at::Tensor& residual, at:
   const at::Tensor whole = with_columns(x, in_);
   InputRows rows = input_rows(whole);
   OutputRows result = output_rows(out);
-  if (storage_ == WeightStorage::kBf16)
-    return kernels.linear_bf16({bits(panels_), in_, out_}, rows, epilogue, result);
+  if (storage_ == WeightStorage::kBf16) return kernels.linear_bf16(panels_bf16(), rows, epilogue, result);
+  if (storage_ == WeightStorage::kBf16Gated)
+    return kernels.linear_gated_bf16({bits(panels_), in_, 2 * out_}, rows, epilogue, result);
 
   const PanelsInt8 panels{panels_.const_data_ptr<std::int8_t>(), scale_.const_data_ptr<float>(),
                           column_sum_.const_data_ptr<float>(), in_, out_};

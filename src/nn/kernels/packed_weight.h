@@ -7,7 +7,13 @@
 
 namespace muster::nn::kernels {
 
-enum class WeightStorage : std::uint8_t { kFp32, kBf16, kInt8 };
+enum class WeightStorage : std::uint8_t {
+  kFp32,
+  kBf16,
+  kBf16Gated,  ///< hidden * gelu(gate): the rows of the hidden half, then those of the gates; both of whole
+               ///< vectors
+  kInt8
+};
 
 /// A linear layer's weight in panels for our own products.
 ///
@@ -24,12 +30,14 @@ class PackedWeight {
   /// with rows contiguous in themselves.
   void multiply(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const;
 
-  std::int64_t out() const { return out_; }
+  std::int64_t out() const { return out_; }  ///< of the result
+  PanelsBf16 panels_bf16() const;            ///< kBf16 alone
+  const float* bias() const { return bias_.const_data_ptr<float>(); }
 
  private:
   void multiply_fp32(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out) const;
   void pack_fp32(const at::Tensor& weight);
-  void pack_bf16(const at::Tensor& weight);
+  void pack_bf16(const at::Tensor& weight, std::int64_t panel_columns);
   void pack_int8(const at::Tensor& weight);
 
   std::int64_t in_ = 0;  // up to whole groups of 4

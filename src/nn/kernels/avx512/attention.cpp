@@ -25,12 +25,12 @@ void compute_scores(const HeadInputs& head, const Packed& packed, std::int64_t q
   const __m512 log2e = _mm512_set1_ps(kLog2E);
   __m512 top[Rows];
   for (int r = 0; r < Rows; ++r) top[r] = _mm512_set1_ps(-__builtin_inff());
-  for (std::int64_t key = 0; key < head.length; key += kKeyPanel) {
+  for (std::int64_t key = 0; key < head.keys; key += kKeyPanel) {
     __m512 sum[Rows][kKeyVectors];
     multiply(head.query + query * head.stride, head.stride, packed.keys + key * head.width, head.width / 2,
              sum);
     for (int v = 0; v < kKeyVectors; ++v) {
-      const std::int64_t first = key + v * kLanes, left = head.length - first;
+      const std::int64_t first = key + v * kLanes, left = head.keys - first;
       if (left <= 0) break;
       const __mmask16 lanes = left >= kLanes ? __mmask16(0xffff) : first_lanes(left);
       for (int r = 0; r < Rows; ++r) {
@@ -60,36 +60,47 @@ float weigh(const float* scores, std::int64_t length, float highest, Bf16* weigh
   return 1.0f / _mm512_reduce_add_ps(sum);
 }
 
+// A panel of the result from `column` on.
+template <int Rows, int Vectors>
+void weighted_sum(const HeadInputs& head, const Packed& packed, const float (&inverse)[Rows],
+                  std::int64_t column, const OutputRows& out) {
+  const std::int64_t pairs = (head.keys + 1) / 2;
+  __m512 sum[Rows][Vectors];
+  multiply(packed.weights, packed.score_stride, packed.values + column * pairs * 2, pairs, sum);
+  for (int r = 0; r < Rows; ++r)
+    for (int v = 0; v < Vectors; ++v)
+      store_bf16(out.data + r * out.stride + column + v * kLanes,
+                 _mm512_mul_ps(sum[r][v], _mm512_set1_ps(inverse[r])),
+                 lanes_of(head.width - column - v * kLanes));
+}
+
 template <int Rows>
 void attend_block(const HeadInputs& head, const Packed& packed, std::int64_t query, const OutputRows& out) {
   float highest[Rows], inverse[Rows];
   compute_scores(head, packed, query, highest);
   for (int r = 0; r < Rows; ++r)
-    inverse[r] = weigh(packed.scores + r * packed.score_stride, head.length, highest[r],
+    inverse[r] = weigh(packed.scores + r * packed.score_stride, head.keys, highest[r],
                        packed.weights + r * packed.score_stride);
-  const std::int64_t pairs = (head.length + 1) / 2;
-  for (std::int64_t column = 0; column < head.width; column += kValuePanel) {
-    __m512 sum[Rows][kValueVectors];
-    multiply(packed.weights, packed.score_stride, packed.values + column * pairs * 2, pairs, sum);
-    for (int r = 0; r < Rows; ++r)
-      for (int v = 0; v < kValueVectors; ++v)
-        store_bf16(out.data + (query + r) * out.stride + column + v * kLanes,
-                   _mm512_mul_ps(sum[r][v], _mm512_set1_ps(inverse[r])));
-  }
+  const OutputRows rows{out.data + query * out.stride, out.stride};
+  for (std::int64_t column = 0; column < head.width; column += kValuePanel)
+    if (head.width - column > kLanes)
+      weighted_sum<Rows, kValueVectors>(head, packed, inverse, column, rows);
+    else
+      weighted_sum<Rows, 1>(head, packed, inverse, column, rows);
 }
 
 }  // namespace
 
 void attend_head_avx512(const HeadInputs& head, const OutputRows& out, void* scratch) {
-  const std::int64_t keys = whole(head.length, kKeyPanel);
+  const std::int64_t keys = whole(head.keys, kKeyPanel), columns = whole(head.width, kLanes);
   auto* packed_keys = static_cast<Bf16*>(scratch);
-  Bf16* packed_values = packed_keys + keys * head.width;
-  auto* scores = reinterpret_cast<float*>(packed_values + keys * head.width);
+  Bf16* packed_values = packed_keys + keys * columns;
+  auto* scores = reinterpret_cast<float*>(packed_values + keys * columns);
   auto* weights = reinterpret_cast<Bf16*>(scores + kQueryBlock * keys);
-  pack_transposed<kKeyPanel, Bf16>({head.key, head.stride, head.length, head.width},
+  pack_transposed<kKeyPanel, Bf16>({head.key, head.key_stride, head.keys, head.width},
                                    {packed_keys, head.width, keys});
-  pack<kValuePanel, Bf16>({head.value, head.stride, head.length, head.width},
-                          {packed_values, whole(head.length, 2), head.width}, 0);
+  pack<kValuePanel, Bf16>({head.value, head.key_stride, head.keys, head.width},
+                          {packed_values, whole(head.keys, 2), head.width}, 0);
   const Packed packed{packed_keys, packed_values, scores, weights, keys};
   for_row_blocks(head.length, [&]<int Rows>(RowCount<Rows>, std::int64_t query) {
     attend_block<Rows>(head, packed, query, out);

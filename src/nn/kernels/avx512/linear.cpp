@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with prepacked weights: a block of rows by a panel of columns stays in registers over the whole
 // input width.
+#include "nn/kernels/avx512/epilogue.h"
 #include "nn/kernels/avx512/kernels.h"
-#include "nn/kernels/avx512/math.h"
 #include "nn/kernels/avx512/row_blocks.h"
 
 namespace muster::nn::kernels {
@@ -13,52 +13,6 @@ constexpr std::int64_t kCachedRows = 256;
 
 constexpr std::int64_t whole_vectors(std::int64_t columns) {
   return (columns + kLanes - 1) / kLanes * kLanes;
-}
-
-// What a block of the result needs to know of its surroundings.
-struct Block {
-  std::int64_t row = 0;      // first row
-  std::int64_t column = 0;   // first column
-  std::int64_t columns = 0;  // that exist, at most 48
-};
-
-inline __m512 activate(__m512 y, const Epilogue& epilogue) {
-  switch (epilogue.activation) {
-    case LinearActivation::kIdentity:
-      break;
-    case LinearActivation::kRelu:
-      return _mm512_max_ps(y, _mm512_setzero_ps());
-    case LinearActivation::kGelu:
-      return gelu(y, *epilogue.gelu);
-    case LinearActivation::kGeluTanh:
-      return gelu_tanh(y);
-    case LinearActivation::kSilu:
-      return _mm512_mul_ps(y, sigmoid(y));
-    case LinearActivation::kTanh:
-      return _mm512_fmsub_ps(_mm512_set1_ps(2), sigmoid(_mm512_add_ps(y, y)), _mm512_set1_ps(1));
-    case LinearActivation::kSigmoid:
-      return sigmoid(y);
-  }
-  return y;
-}
-
-template <int Rows, int Vectors>
-void finish(__m512 (&sum)[Rows][Vectors], const Block& block, const Epilogue& epilogue,
-            const OutputRows& out) {
-  for (int v = 0; v < Vectors; ++v) {
-    const std::int64_t column = block.column + v * kLanes;
-    const std::int64_t left = block.columns - v * kLanes;
-    const __mmask16 lanes = left >= kLanes ? __mmask16(0xffff) : first_lanes(left);
-    const __m512 bias = _mm512_loadu_ps(epilogue.bias + column);
-    for (int r = 0; r < Rows; ++r) {
-      __m512 y = _mm512_add_ps(sum[r][v], bias);
-      y = activate(y, epilogue);
-      if (epilogue.residual)
-        y = _mm512_add_ps(
-            y, load_bf16(epilogue.residual + (block.row + r) * epilogue.residual_stride + column, lanes));
-      store_bf16(out.data + (block.row + r) * out.stride + column, y, lanes);
-    }
-  }
 }
 
 struct Bf16Product {
@@ -111,6 +65,27 @@ struct Int8Product {
   }
 };
 
+// A vector of hidden columns and its gates.
+struct GatedProduct {
+  const PanelsBf16& weights;
+  const InputRows& x;
+  const Epilogue& epilogue;
+  const OutputRows& out;
+
+  template <int Rows, int Vectors>
+  void operator()(const Block& block) const {
+    __m512 sum[Rows][Vectors];
+    multiply(x.data + block.row * x.stride, x.stride, weights.data + block.column * weights.in,
+             weights.in / 2, sum);
+    const __m512 bias = _mm512_loadu_ps(epilogue.bias + block.column);
+    const __m512 gate_bias = _mm512_loadu_ps(epilogue.bias + block.column + kLanes);
+    for (int r = 0; r < Rows; ++r)
+      store_bf16(out.data + (block.row + r) * out.stride + block.column / 2,
+                 _mm512_mul_ps(_mm512_add_ps(sum[r][0], bias),
+                               gelu(_mm512_add_ps(sum[r][1], gate_bias), *epilogue.gelu)));
+  }
+};
+
 template <int Vectors, typename Product>
 void run_panel(const Product& product, std::int64_t first, std::int64_t last, Block block) {
   for_row_blocks(last - first, [&]<int Rows>(RowCount<Rows>, std::int64_t row) {
@@ -141,6 +116,16 @@ void run(const Product& product, std::int64_t rows, std::int64_t columns) {
 void linear_bf16_avx512(const PanelsBf16& weights, const InputRows& x, const Epilogue& epilogue,
                         const OutputRows& out) {
   run(Bf16Product{weights, x, epilogue, out}, x.rows, weights.out);
+}
+
+void linear_gated_bf16_avx512(const PanelsBf16& weights, const InputRows& x, const Epilogue& epilogue,
+                              const OutputRows& out) {
+  const GatedProduct product{weights, x, epilogue, out};
+  for (std::int64_t first = 0; first < x.rows; first += kCachedRows) {
+    const std::int64_t last = first + kCachedRows < x.rows ? first + kCachedRows : x.rows;
+    for (std::int64_t column = 0; column < weights.out; column += kGatedColumns)
+      run_panel<2>(product, first, last, {0, column, kGatedColumns});
+  }
 }
 
 void linear_int8_avx512(const PanelsInt8& weights, const QuantizedRows& x, std::int64_t rows,

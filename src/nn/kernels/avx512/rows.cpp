@@ -71,6 +71,10 @@ const CpuKernels kAvx512Kernels = {
     .quantize_rows = quantize_rows_avx512,
     .layer_norm = layer_norm_avx512,
     .attend_head = attend_head_avx512,
+    .convolve_bf16 = convolve_bf16_avx512,
+    .linear_gated_bf16 = linear_gated_bf16_avx512,
+    .group_norm_bf16 = group_norm_bf16_avx512,
+    .group_norm_fp32 = group_norm_fp32_avx512,
 };
 
 }  // namespace muster::nn::kernels

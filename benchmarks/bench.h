@@ -25,6 +25,7 @@ void register_storage_benchmarks(comm::Communicator& world);
 void register_plan_benchmarks();
 void register_tokenizer_benchmarks();
 void register_kernel_benchmarks();
+void register_unet_benchmarks(Length length);
 
 /// At least 2.
 std::int64_t iterations(Length length, std::int64_t full);

@@ -54,6 +54,7 @@ int run(int argc, char** argv) {
     muster::bench::register_plan_benchmarks();
     muster::bench::register_tokenizer_benchmarks();
     muster::bench::register_kernel_benchmarks();
+    muster::bench::register_unet_benchmarks(length);
   }
   if (place.rank == 0) {
     benchmark::AddCustomContext("ranks", std::to_string(place.size));

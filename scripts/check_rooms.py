@@ -67,9 +67,11 @@ class Checker:
             self.report(page, 1, "table", "no room table found")
 
     def read_architectures(self):
-        """The folders of src/models that hold sources, and the model_type names in its registry's table."""
+        """The folders of src/models that hold sources, and the model_type names in its registry's table. A folder with a public
+        header of its name is a part of pipelines that other rooms are written for."""
         models = self.root / "src/models"
-        names = {path.parent.name for path in models.glob("*/*.cpp")}
+        public = {path.stem for path in (self.root / "include/muster/models").glob("*.h")}
+        names = {path.parent.name for path in models.glob("*/*.cpp")} - public
         for path in models.glob("*registry*"):
             names |= set(re.findall(r'^\s*\{\s*"([a-z0-9_-]+)"', path.read_text(encoding="utf-8"), re.MULTILINE))
         return names

@@ -13,9 +13,6 @@
 #include "muster/core/error.h"
 
 namespace muster::models {
-namespace {
-
-constexpr std::size_t kListed = 30;  // problems in one message
 
 std::optional<c10::ScalarType> floating_type(formats::DType dtype) {
   switch (dtype) {
@@ -43,6 +40,10 @@ at::Tensor tensor_of(const formats::TensorView& view, c10::ScalarType type,
   return copy;
 }
 
+namespace {
+
+constexpr std::size_t kListed = 30;  // problems in one message
+
 bool is_allowed(const std::string& name, const std::vector<std::string>& allowed) {
   return std::any_of(allowed.begin(), allowed.end(), [&](const std::string& entry) {
     return name == entry || (entry.ends_with('.') && name.starts_with(entry));
@@ -50,11 +51,13 @@ bool is_allowed(const std::string& name, const std::vector<std::string>& allowed
 }
 
 // Checkpoints converted from TensorFlow long ago call the norm's weights gamma and beta.
-std::string legacy_name(const std::string& name) {
-  for (const auto& [now, then] :
-       {std::pair{"LayerNorm.weight", "gamma"}, std::pair{"LayerNorm.bias", "beta"}})
-    if (name.ends_with(now)) return name.substr(0, name.rfind('.') + 1) + then;
-  return name;
+constexpr Spelling kOldNorms[] = {{"LayerNorm.weight", "LayerNorm.gamma"},
+                                  {"LayerNorm.bias", "LayerNorm.beta"}};
+
+std::optional<std::string> spelled(const std::string& name, const Spelling& spelling) {
+  const auto at = name.rfind(spelling.now);
+  if (at == std::string::npos) return std::nullopt;
+  return std::string(name).replace(at, spelling.now.size(), spelling.then);
 }
 
 struct Found {
@@ -62,14 +65,28 @@ struct Found {
   formats::TensorView view;
 };
 
-std::optional<Found> find(const formats::Safetensors& checkpoint, const std::string& name) {
-  for (const std::string& spelled : {name, legacy_name(name)})
-    if (auto view = checkpoint.find(spelled)) return Found{spelled, std::move(*view)};
+std::optional<Found> find(const formats::Safetensors& checkpoint, const std::string& name,
+                          const WeightRules& rules) {
+  if (auto view = checkpoint.find(name)) return Found{name, std::move(*view)};
+  for (const auto& spellings : {std::span<const Spelling>(kOldNorms), std::span(rules.spellings)})
+    for (const Spelling& spelling : spellings)
+      if (const auto other = spelled(name, spelling))
+        if (auto view = checkpoint.find(*other)) return Found{*other, std::move(*view)};
   return std::nullopt;
 }
 
 std::string shape_text(const auto& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
+}
+
+bool same_shape(const std::vector<std::uint64_t>& stored, const std::vector<std::int64_t>& sizes,
+                ConvShaped conv_shaped) {
+  auto end = stored.end();
+  if (conv_shaped == ConvShaped::kAllowed && sizes.size() == 2 && stored.size() == 4 && stored[2] == 1 &&
+      stored[3] == 1)
+    end -= 2;
+  return std::equal(stored.begin(), end, sizes.begin(), sizes.end(),
+                    [](std::uint64_t a, std::int64_t b) { return a == static_cast<std::uint64_t>(b); });
 }
 
 bool any_starts_with(const std::vector<std::string>& names, std::string_view prefix) {
@@ -115,7 +132,7 @@ class Loader {
 
  private:
   void load(const std::string& name, nn::Parameter& parameter) {
-    const auto found = find(checkpoint_, name);
+    const auto found = find(checkpoint_, name, rules_);
     if (!found) {
       problems_.push_back(fmt::format("'{}' is missing, expected {}{}", name, shape_text(parameter.sizes()),
                                       because(parameter)));
@@ -124,8 +141,7 @@ class Loader {
     unused_.erase(found->name);
     const auto& shape = found->view.shape;
     const auto sizes = parameter.sizes();
-    if (!std::equal(shape.begin(), shape.end(), sizes.begin(), sizes.end(),
-                    [](std::uint64_t a, std::int64_t b) { return a == static_cast<std::uint64_t>(b); })) {
+    if (!same_shape(shape, sizes, rules_.conv_shaped)) {
       const std::string reason = parameter.reason();
       problems_.push_back(fmt::format("'{}' is {}, config {}{}expects {} ({})", found->name,
                                       shape_text(shape), reason, reason.empty() ? "" : " ", shape_text(sizes),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,14 @@
 
 namespace muster::models {
 
+/// Another spelling of a part of a name, for tensors that are not there under their own.
+struct Spelling {
+  std::string_view now, then;  ///< literals
+};
+
+/// Whether [out, in] may lie in the file as a convolution's [out, in, 1, 1].
+enum class ConvShaped { kRefused, kAllowed };
+
 /// How a checkpoint relates to a module's own names.
 struct WeightRules {
   /// Before every name in checkpoints that were saved with a head: "bert.". Absent in the others.
@@ -17,7 +26,16 @@ struct WeightRules {
   /// Names a checkpoint may hold beyond the module's: exact, or everything below when it ends with a dot
   /// ("pooler.").
   std::vector<std::string> unused;
+  /// Tried one by one.
+  std::vector<Spelling> spellings;
+  ConvShaped conv_shaped = ConvShaped::kRefused;
 };
+
+/// Nothing for what no weight is stored in.
+std::optional<c10::ScalarType> floating_type(formats::DType dtype);
+/// The view's bytes as a tensor, in place where they are aligned.
+at::Tensor tensor_of(const formats::TensorView& view, c10::ScalarType type,
+                     const std::vector<std::int64_t>& sizes);
 
 /// Takes what is below `layer` from the names that may stay unused: it is the model's after all.
 void claim(WeightRules& rules, std::string_view layer);

@@ -84,4 +84,12 @@ void update(const OptimizerConfig& config, const UpdateStep& step, const UpdateR
   update_by_operators(config.kind, raw, range);
 }
 
+void move_average(const at::Tensor& average, const at::Tensor& values, double share) {
+  if (average.device().is_cpu()) {
+    return average_update(average.data_ptr<float>(), values.const_data_ptr<float>(),
+                          static_cast<float>(share), static_cast<std::size_t>(average.numel()));
+  }
+  at::Tensor(average).lerp_(values, share);
+}
+
 }  // namespace muster::training

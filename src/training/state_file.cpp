@@ -29,7 +29,7 @@ std::string state_text(const StateHeader& header, std::span<const StatePart> par
   std::vector<std::string> ranges, arrays;
   for (const StatePart& part : parts)
     ranges.push_back(fmt::format("[{},{}]", part.range.begin, part.range.end));
-  for (std::size_t a = 0; a < kStateArrays.size(); ++a) {
+  for (std::size_t a = 0; a < arrays_of(header.averages); ++a) {
     std::vector<std::uint32_t> crcs;
     for (const StatePart& part : parts) crcs.push_back(core::crc32c(bytes_of(part.values[a])));
     arrays.push_back(fmt::format("\"{}\":[{}]", kStateArrays[a], fmt::join(crcs, ",")));
@@ -62,6 +62,7 @@ StateHeader read_header(const formats::JsonValue& json) {
   header.layout = json.get<std::string>("layout");
   header.elements = json.get<std::int64_t>("elements");
   header.ranks = json.get<std::int32_t>("ranks");
+  header.averages = json.at("crc32c").has(kStateArrays.back()) ? Averages::kYes : Averages::kNo;
   if (header.ranks < 1 || header.ranks > kMaxRanks) json.at("ranks").fail("is not a number of ranks");
   if (!(header.scaler.scale > 0) || !std::isfinite(header.scaler.scale))
     json.at("loss_scale").fail("is not a positive number");
@@ -89,30 +90,37 @@ void write_state_file(const std::string& path, const StateHeader& header, std::s
   std::uint64_t count = 0;
   for (const StatePart& part : parts) count += static_cast<std::uint64_t>(part.range.count());
   std::vector<formats::TensorSpec> tensors;
-  for (const char* name : kStateArrays) tensors.push_back({name, formats::DType::kF32, {count}});
+  const std::size_t arrays = arrays_of(header.averages);
+  for (std::size_t a = 0; a < arrays; ++a)
+    tensors.push_back({kStateArrays[a], formats::DType::kF32, {count}});
   const std::string text = state_text(header, parts);
   formats::SafetensorsWriter writer(
       {path,
        std::move(tensors),
        {{kStateKey, text}, {kCrcKey, fmt::format("{:08x}", core::crc32c(text))}},
        formats::TensorOrder::kGiven});
-  for (std::size_t a = 0; a < kStateArrays.size(); ++a) {
+  for (std::size_t a = 0; a < arrays; ++a) {
     for (const StatePart& part : parts) writer.write(bytes_of(part.values[a]));
   }
   writer.finish();
 }
 
-StateFiles::StateFiles(const std::string& folder, const std::string& layout, std::int64_t elements) {
+StateFiles::StateFiles(const std::string& folder, const StateHeader& wanted) {
   const auto path_of = [&](int rank) {
     return (std::filesystem::path(folder) / state_file_name(rank)).string();
   };
   const std::string first = path_of(0);
   header_ = read_header(read_state_text(first));
-  if (header_.layout != layout || header_.elements != elements) {
+  if (header_.layout != wanted.layout || header_.elements != wanted.elements) {
     throw core::DataError(
         fmt::format("{} is the state of other parameters (names, shapes or order); is the model or its head "
                     "another one now?",
                     first));
+  }
+  if (header_.averages != wanted.averages) {
+    throw core::DataError(fmt::format("{} {} a moving average of the weights, and train.ema asks for {}",
+                                      first, header_.averages == Averages::kYes ? "holds" : "lacks",
+                                      wanted.averages == Averages::kYes ? "one" : "none"));
   }
   for (int rank = 0; rank < header_.ranks; ++rank) add_file(path_of(rank), rank);
   std::ranges::sort(pieces_, {}, [](const Piece& piece) { return piece.range.begin; });
@@ -135,7 +143,7 @@ void StateFiles::add_file(const std::string& path, int rank) {
   files_.push_back(formats::Safetensors::open(path));
   const std::size_t first_piece = pieces_.size();
   for (const Range& range : ranges) pieces_.push_back({range, files_.size() - 1, {}, {}});
-  for (std::size_t a = 0; a < kStateArrays.size(); ++a) {
+  for (std::size_t a = 0; a < arrays_of(header_.averages); ++a) {
     const auto view = files_.back().find(kStateArrays[a]);
     const auto crcs = json.at("crc32c").at(kStateArrays[a]).as_list<std::uint32_t>();
     if (!view || view->dtype != formats::DType::kF32 || view->bytes.size() != total * sizeof(float) ||
@@ -169,7 +177,7 @@ void StateFiles::check_cover() const {
 /// Only what is read, and once.
 void StateFiles::check(Piece& piece) const {
   if (piece.is_checked) return;
-  for (std::size_t a = 0; a < kStateArrays.size(); ++a) {
+  for (std::size_t a = 0; a < arrays_of(header_.averages); ++a) {
     if (core::crc32c(piece.bytes[a]) == piece.crcs[a]) continue;
     throw core::DataError(fmt::format("{} is damaged: '{}' does not match its CRC",
                                       files_[piece.file].files().front(), kStateArrays[a]));
@@ -186,7 +194,7 @@ void StateFiles::read(const StatePart& part) {
                        std::min(piece->range.end, part.range.end)};
     const auto skipped = static_cast<std::size_t>(common.begin - piece->range.begin) * sizeof(float);
     const auto bytes = static_cast<std::size_t>(common.count()) * sizeof(float);
-    for (std::size_t a = 0; a < kStateArrays.size(); ++a) {
+    for (std::size_t a = 0; a < arrays_of(header_.averages); ++a) {
       std::memcpy(part.values[a].data_ptr<float>() + (common.begin - part.range.begin),
                   piece->bytes[a].data() + skipped, bytes);
     }

@@ -8,8 +8,12 @@
 
 namespace muster::training {
 
-/// What a trainer keeps for every weight, as its files name it.
-constexpr std::array<const char*, 3> kStateArrays{"master", "exp_avg", "exp_avg_sq"};
+/// What a trainer keeps for every weight, as its files name it. The last one only where an average is kept.
+constexpr std::array<const char*, 4> kStateArrays{"master", "exp_avg", "exp_avg_sq", "average"};
+enum class Averages { kNo, kYes };
+constexpr std::size_t arrays_of(Averages averages) {
+  return kStateArrays.size() - (averages == Averages::kNo ? 1 : 0);
+}
 
 /// What all files of one state share.
 struct StateHeader {
@@ -18,12 +22,13 @@ struct StateHeader {
   std::string layout;         ///< layout_digest
   std::int64_t elements = 0;  ///< of the whole layout
   int ranks = 1;              ///< files
+  Averages averages = Averages::kNo;
 };
 
-/// A range of the layout and its values, for each of the arrays; fp32 on the host.
+/// A range of the layout and its values, for each of the arrays that are kept; fp32 on the host.
 struct StatePart {
   Range range;
-  std::array<at::Tensor, kStateArrays.size()> values;
+  std::vector<at::Tensor> values;
 };
 
 std::string state_file_name(int rank);
@@ -31,10 +36,10 @@ std::string state_file_name(int rank);
 void write_state_file(const std::string& path, const StateHeader& header, std::span<const StatePart> parts);
 
 /// The files of all ranks of one state, checked to be one state: as many as they say, of the same update and
-/// of the parameters asked for, covering the layout once.
+/// of the layout, elements and averages asked for, covering the layout once.
 class StateFiles {
  public:
-  StateFiles(const std::string& folder, const std::string& layout, std::int64_t elements);
+  StateFiles(const std::string& folder, const StateHeader& wanted);
   const StateHeader& header() const { return header_; }
   /// Fills `part` from whatever files hold its range; DataError when a CRC does not match.
   void read(const StatePart& part);

@@ -32,6 +32,10 @@ const TrainerConfig& checked(const TrainerConfig& config, const std::vector<Para
     throw core::ConfigError(fmt::format(
         "the gradient's norm is clipped at a number from 0 (0: never), not at {}", config.clip_norm));
   }
+  if (!(config.average_decay >= 0 && config.average_decay < 1)) {
+    throw core::ConfigError(fmt::format("the moving average's decay lies in [0, 1) (0: no average), not {}",
+                                        config.average_decay));
+  }
   core::internal_check(!parameters.empty(), "a trainer has parameters");
   core::internal_check(config.slots.size() == static_cast<std::size_t>(ranks),
                        "every rank has a number of slots");
@@ -82,6 +86,7 @@ Trainer::Impl::Impl(std::vector<ParameterSpec> specs, const TrainerConfig& train
   if (!masters_are_weights) flat_masters = own();
   first_moment = own();
   second_moment = own();
+  if (averages()) flat_averages = own();
   for (std::size_t p = 0; p < parameters.size(); ++p) {
     const Range place = layout.parameter(p);
     weights.push_back(flat_weights.narrow(0, place.begin, place.count()).view(parameters[p].shape));
@@ -116,13 +121,16 @@ void Trainer::Impl::update_bucket(std::size_t bucket, const UpdateStep& step) {
                    v = own_part(second_moment, bucket), gradient = exchange.sum(bucket),
                    weight = own_weights(bucket);
   const std::int64_t most = chunk_elements(config.device);
+  const auto n = static_cast<double>(step.number);
+  const double share = 1 - std::min(config.average_decay, (1 + n) / (10 + n));
   for (const DecayRun& run : decay_runs[bucket]) {
     for (std::int64_t done = 0; done < run.count;) {
-      const std::int64_t n = std::min(most, run.count - done), first = run.first + done;
-      const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, first, n); };
+      const std::int64_t count = std::min(most, run.count - done), first = run.first + done;
+      const auto part = [&](const at::Tensor& flat) { return flat.narrow(0, first, count); };
       update(config.optimizer, step, {part(master), part(m), part(v), part(gradient), run.decays});
+      if (averages()) move_average(part(own_part(flat_averages, bucket)), part(master), share);
       if (!masters_are_weights) part(weight).copy_(part(master));
-      done += n;
+      done += count;
     }
   }
 }
@@ -156,10 +164,11 @@ Trainer::Trainer(std::vector<ParameterSpec> parameters, std::span<const at::Tens
     flat.narrow(0, place.begin, place.count()).copy_(initial[p].reshape({-1}));
   }
   t.flat_weights.copy_(flat);
-  if (t.masters_are_weights) return;
   for (std::size_t b = 0; b < t.layout.buckets(); ++b) {
     const Range slice = t.layout.slice(b, t.world.rank());
-    t.masters(b).copy_(flat.narrow(0, slice.begin, slice.count()));
+    const at::Tensor own = flat.narrow(0, slice.begin, slice.count());
+    if (!t.masters_are_weights) t.masters(b).copy_(own);
+    if (t.averages()) t.own_part(t.flat_averages, b).copy_(own);
   }
 }
 
@@ -225,33 +234,46 @@ StepReport Trainer::end_step() {
   return report;
 }
 
+std::vector<at::Tensor> Trainer::Impl::gather(const std::function<at::Tensor(std::size_t)>& own) {
+  at::Tensor flat;
+  if (world.is_root()) flat = at::empty({layout.padded_elements()}, c10::ScalarType::Float);
+  for (std::size_t b = 0; b < layout.buckets(); ++b) {
+    const Range bucket = layout.bucket(b);
+    const std::vector<std::uint64_t> counts(static_cast<std::size_t>(world.size()),
+                                            static_cast<std::uint64_t>(layout.slice_elements(b)));
+    const at::Tensor mine = own(b).cpu();
+    const at::Tensor all =
+        flat.defined() ? flat.narrow(0, bucket.begin, bucket.count()) : mine.narrow(0, 0, 0);
+    world.gatherv(buffer_of(mine), buffer_of(all), counts);
+  }
+  return whole_parameters(flat);
+}
+
+std::vector<at::Tensor> Trainer::Impl::whole_parameters(const at::Tensor& flat) const {
+  std::vector<at::Tensor> whole;
+  if (!flat.defined()) return whole;
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    const Range place = layout.parameter(p);
+    whole.push_back(flat.narrow(0, place.begin, place.count()).view(parameters[p].shape));
+  }
+  return whole;
+}
+
 std::vector<at::Tensor> Trainer::gather_masters() {
   const at::NoGradGuard no_graph;
   Impl& t = *impl_;
   core::internal_check(!t.in_step, "weights are gathered between steps");
-  at::Tensor flat;
-  if (t.masters_are_weights) {
-    if (t.world.is_root())
-      flat = t.flat_weights.to(c10::DeviceType::CPU, /*non_blocking=*/false, /*copy=*/true);
-  } else {
-    if (t.world.is_root()) flat = at::empty({t.layout.padded_elements()}, c10::ScalarType::Float);
-    for (std::size_t b = 0; b < t.layout.buckets(); ++b) {
-      const Range bucket = t.layout.bucket(b);
-      const std::vector<std::uint64_t> counts(static_cast<std::size_t>(t.world.size()),
-                                              static_cast<std::uint64_t>(t.layout.slice_elements(b)));
-      const at::Tensor own = t.masters(b).cpu();
-      const at::Tensor all =
-          flat.defined() ? flat.narrow(0, bucket.begin, bucket.count()) : own.narrow(0, 0, 0);
-      t.world.gatherv(buffer_of(own), buffer_of(all), counts);
-    }
-  }
-  std::vector<at::Tensor> masters;
-  if (!flat.defined()) return masters;
-  for (std::size_t p = 0; p < t.parameters.size(); ++p) {
-    const Range place = t.layout.parameter(p);
-    masters.push_back(flat.narrow(0, place.begin, place.count()).view(t.parameters[p].shape));
-  }
-  return masters;
+  if (!t.masters_are_weights) return t.gather([&](std::size_t b) { return t.masters(b); });
+  // Everybody has all of them.
+  if (!t.world.is_root()) return {};
+  return t.whole_parameters(t.flat_weights.to(c10::DeviceType::CPU, /*non_blocking=*/false, /*copy=*/true));
+}
+
+std::vector<at::Tensor> Trainer::gather_averages() {
+  const at::NoGradGuard no_graph;
+  Impl& t = *impl_;
+  core::internal_check(!t.in_step && t.averages(), "a moving average that is kept is gathered between steps");
+  return t.gather([&](std::size_t b) { return t.own_part(t.flat_averages, b); });
 }
 
 std::vector<std::pair<std::string, double>> Trainer::memory() const {
@@ -259,10 +281,12 @@ std::vector<std::pair<std::string, double>> Trainer::memory() const {
   const auto bytes = [](const at::Tensor& tensor) {
     return tensor.defined() ? static_cast<double>(tensor.nbytes()) : 0.0;
   };
-  return {{"weights", bytes(t.flat_weights)},
-          {"master weights", bytes(t.flat_masters)},
-          {"optimizer", bytes(t.first_moment) + bytes(t.second_moment)},
-          {"gradients", t.slots.bytes() + t.exchange.bytes()}};
+  std::vector<std::pair<std::string, double>> parts{{"weights", bytes(t.flat_weights)},
+                                                   {"master weights", bytes(t.flat_masters)}};
+  if (t.averages()) parts.emplace_back("moving average", bytes(t.flat_averages));
+  parts.emplace_back("optimizer", bytes(t.first_moment) + bytes(t.second_moment));
+  parts.emplace_back("gradients", t.slots.bytes() + t.exchange.bytes());
+  return parts;
 }
 
 }  // namespace muster::training

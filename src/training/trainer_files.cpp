@@ -17,6 +17,25 @@ Range stored_range(const Layout& layout, std::size_t bucket, int rank) {
   return {std::min(slice.begin, layout.elements()), std::min(slice.end, layout.elements())};
 }
 
+template <class Impl>
+StateHeader state_header(const Impl& t) {
+  return {t.steps,
+          t.scaler.state(),
+          layout_digest(t.parameters),
+          t.layout.elements(),
+          t.world.size(),
+          t.averages() ? Averages::kYes : Averages::kNo};
+}
+
+/// This rank's slices of a bucket, in the order of kStateArrays.
+template <class Impl>
+std::vector<at::Tensor> state_slices(const Impl& t, std::size_t bucket) {
+  std::vector<at::Tensor> slices{t.masters(bucket), t.own_part(t.first_moment, bucket),
+                                 t.own_part(t.second_moment, bucket)};
+  if (t.averages()) slices.push_back(t.own_part(t.flat_averages, bucket));
+  return slices;
+}
+
 }  // namespace
 
 std::string Trainer::save(const std::string& folder) {
@@ -31,12 +50,11 @@ std::string Trainer::save(const std::string& folder) {
       const Range range = stored_range(t.layout, b, t.world.rank());
       if (range.count() == 0) continue;
       const auto stored = [&](const at::Tensor& slice) { return slice.narrow(0, 0, range.count()).cpu(); };
-      parts.push_back({range,
-                       {stored(t.masters(b)), stored(t.own_part(t.first_moment, b)),
-                        stored(t.own_part(t.second_moment, b))}});
+      StatePart part{range, {}};
+      for (const at::Tensor& slice : state_slices(t, b)) part.values.push_back(stored(slice));
+      parts.push_back(std::move(part));
     }
-    const StateHeader header{t.steps, t.scaler.state(), layout_digest(t.parameters), t.layout.elements(),
-                             t.world.size()};
+    const StateHeader header = state_header(t);
     write_state_file((std::filesystem::path(folder) / name).string(), header, parts);
     core::sync_directory(folder);
   });
@@ -49,20 +67,18 @@ void Trainer::load(const std::string& folder) {
   core::internal_check(!t.in_step, "a state is loaded between steps");
   StateHeader header;
   comm::collectively(t.world, [&] {
-    StateFiles files(folder, layout_digest(t.parameters), t.layout.elements());
+    StateFiles files(folder, state_header(t));
     header = files.header();
     for (std::size_t b = 0; b < t.layout.buckets(); ++b) {
       const Range range = stored_range(t.layout, b, t.world.rank());
       if (range.count() == 0) continue;
       StatePart part{range, {}};
-      for (at::Tensor& values : part.values) values = at::empty({range.count()}, c10::ScalarType::Float);
+      const auto slices = state_slices(t, b);
+      for (std::size_t a = 0; a < slices.size(); ++a)
+        part.values.push_back(at::empty({range.count()}, c10::ScalarType::Float));
       files.read(part);
-      const auto restore = [&](const at::Tensor& slice, const at::Tensor& values) {
-        slice.narrow(0, 0, range.count()).copy_(values);
-      };
-      restore(t.masters(b), part.values[0]);
-      restore(t.own_part(t.first_moment, b), part.values[1]);
-      restore(t.own_part(t.second_moment, b), part.values[2]);
+      for (std::size_t a = 0; a < slices.size(); ++a)
+        slices[a].narrow(0, 0, range.count()).copy_(part.values[a]);
     }
   });
   t.steps = header.steps;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <functional>
+
 #include "training/exchange.h"
 
 namespace muster::training {
@@ -17,12 +19,17 @@ struct Trainer::Impl {
 
   /// This rank's slice of a bucket.
   at::Tensor masters(std::size_t bucket) const;
+  bool averages() const { return config.average_decay > 0; }
   at::Tensor own_weights(std::size_t bucket) const;
   at::Tensor own_part(const at::Tensor& own_flat, std::size_t bucket) const;
   void copy_to_weights(std::size_t bucket);
   void update_bucket(std::size_t bucket, const UpdateStep& step);
   /// Collective: all ranks' weights from their masters.
   void spread_masters();
+  /// Collective: whole parameters on rank 0 from this rank's slices of all buckets.
+  std::vector<at::Tensor> gather(const std::function<at::Tensor(std::size_t bucket)>& own);
+  /// Views of a flat host array of the whole layout; none when it is undefined.
+  std::vector<at::Tensor> whole_parameters(const at::Tensor& flat) const;
   StepReport skipped_step(StepReport report);
 
   std::vector<ParameterSpec> parameters;
@@ -33,6 +40,7 @@ struct Trainer::Impl {
   at::Tensor flat_weights;                        ///< everybody's, in the compute type
   at::Tensor flat_masters;                        ///< fp32, this rank's; undefined when they are the weights
   at::Tensor first_moment, second_moment;         ///< this rank's
+  at::Tensor flat_averages;                       ///< this rank's; undefined when none is kept
   std::vector<at::Tensor> weights;                ///< of each parameter, in flat_weights
   std::vector<std::vector<DecayRun>> decay_runs;  ///< by bucket
   LossScaler scaler;

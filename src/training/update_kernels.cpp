@@ -38,6 +38,11 @@ void adamw_hf_update(const RawStep& step, const RawRange& range) {
   }
 }
 
+void average_update(float* __restrict average, const float* __restrict values, float share,
+                    std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) average[i] += share * (values[i] - average[i]);
+}
+
 double sum_of_squares(const float* values, std::size_t count) {
   // Eight sums side by side: as fast as memory, and one order whatever the vector width.
   constexpr std::size_t kLanes = 8;

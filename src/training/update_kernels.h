@@ -25,6 +25,7 @@ struct RawStep {
 
 void adamw_update(const RawStep& step, const RawRange& range);
 void adamw_hf_update(const RawStep& step, const RawRange& range);
+void average_update(float* average, const float* values, float share, std::size_t count);
 /// Of squares, in double and in one order.
 double sum_of_squares(const float* values, std::size_t count);
 

@@ -346,6 +346,61 @@ TEST(TrainerFiles, ContinueOnAnyNumberOfRanks) {
   }
 }
 
+TEST(TrainerAverage, FollowsItsFormula) {
+  // One weight that every update moves: a += (1 - min(decay, (1 + n) / (10 + n))) (w - a).
+  TrainerConfig config;
+  config.optimizer.learning_rate = 0.5;
+  config.average_decay = 0.3;  // the warm-up's bound counts for the first three updates
+  const std::vector<at::Tensor> first{at::full({1}, 2.0F)};
+  Trainer trainer({{"w", {1}, false}}, first, config, only_me());
+  double average = 2;
+  for (int n = 1; n <= 6; ++n) {
+    trainer.begin_step();
+    trainer.add_gradient(0, 0, at::full({1}, n % 2 == 0 ? -1.0F : 3.0F), More::kNo);
+    trainer.end_step();
+    const double share = 1 - std::min(0.3, (1.0 + n) / (10.0 + n));
+    average += share * (trainer.gather_masters()[0].item<double>() - average);
+    EXPECT_NEAR(trainer.gather_averages()[0].item<double>(), average, 1e-6) << "update " << n;
+  }
+  EXPECT_GT(std::abs(trainer.gather_masters()[0].item<double>() - average), 1e-3)
+      << "the weight did not move";
+}
+
+TEST(TrainerFiles, TheMovingAverageGoesOnToo) {
+  Course course{toy_config(test::session_world().size())};
+  course.steps = 4;
+  course.config.average_decay = 0.9;
+  // Four updates on one rank, against two, a checkpoint, and two more on all of them.
+  std::vector<at::Tensor> expected;
+  {
+    Course one = alone(course);
+    Trainer trainer = make_trainer(one.config, only_me());
+    test::train(trainer, one, 0);
+    expected = trainer.gather_averages();
+  }
+  const test::SharedFolder folder;
+  course.steps = 2;
+  {
+    Trainer trainer = make_trainer(course.config, world());
+    test::train(trainer, course, rank());
+    trainer.save(folder.path());
+    world().barrier();
+  }
+  Trainer trainer = make_trainer(course.config, world());
+  trainer.load(folder.path());
+  course.first_step = 2;
+  test::train(trainer, course, rank());
+  const auto got = trainer.gather_averages();
+  if (rank() == 0) {
+    EXPECT_TRUE(test::same_bits(got, expected));
+  }
+  // A state without an average is no state of a trainer that keeps one.
+  TrainerConfig without = course.config;
+  without.average_decay = 0;
+  Trainer other = make_trainer(without, world());
+  EXPECT_THROW(other.load(folder.path()), core::DataError);
+}
+
 TEST(TrainerFiles, DamageIsNoticedOnAllRanks) {
   const test::SharedFolder folder;
   const TrainerConfig config = toy_config(world().size());

@@ -42,4 +42,7 @@ struct UpdateRange {
 
 void update(const OptimizerConfig& config, const UpdateStep& step, const UpdateRange& range);
 
+/// average += share * (values - average): flat fp32 tensors of one length and device, contiguous.
+void move_average(const at::Tensor& average, const at::Tensor& values, double share);
+
 }  // namespace muster::training

@@ -40,6 +40,9 @@ struct TrainerConfig {
   std::vector<int> slots{1};  ///< of every rank, in rank order; global slot numbers run over the ranks
   Summation summation = Summation::kRanks;
   std::uint64_t bucket_bytes = std::uint64_t{4} << 20;
+  /// Beside the masters their moving average: after the n-th update a += (1 - d) (w - a), d = min(decay, (1 +
+  /// n) / (10 + n)), so that it soon forgets the first weights. 0: none is kept.
+  double average_decay = 0;
 };
 
 struct StepReport {
@@ -82,7 +85,10 @@ class Trainer {
   std::uint64_t steps() const;  ///< updates made; skipped ones do not count
   /// Collective: all masters in fp32 on rank 0's host (empty elsewhere), in the order of the parameters.
   std::vector<at::Tensor> gather_masters();
-  /// Bytes of this rank by part: "weights", "master weights", "optimizer", "gradients".
+  /// The same of the moving average, which must be kept.
+  std::vector<at::Tensor> gather_averages();
+  /// Bytes of this rank by part: "weights", "master weights", "moving average" where it is kept,
+  /// "optimizer", "gradients".
   std::vector<std::pair<std::string, double>> memory() const;
 
   /// Collective. Writes this rank's part of the state into `folder` (a file a rank, synced; its name is

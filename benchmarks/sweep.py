@@ -5,6 +5,7 @@
     python3 benchmarks/sweep.py -m models/all-MiniLM-L6-v2 -i docs.tsv -o sweep --ranks 1,2 --workers 1,2 --dtypes bf16,fp32
     python3 benchmarks/sweep.py ... --launcher mpirun           mpirun starts the ranks instead of muster itself
     python3 benchmarks/sweep.py ... --slurm=--partition=cpu     one Slurm array job, a task a point; waits for it
+    python3 benchmarks/sweep.py ... --job sample -i prompts.csv --batch-tokens auto,4 --flags='--steps 20'   pictures a second
     python3 benchmarks/sweep.py ... --job train --flags='configs/train/classifier.yaml --epochs 1 --global-batch 64'
 
 Every combination is run --repeats times, round after round, so that a slow minute of the machine does not hit one point alone.
@@ -43,12 +44,19 @@ def points_of(arguments):
 
 def command_of(arguments, point, out):
     job = [arguments.muster, arguments.job, "-m", arguments.model, "-i", arguments.input, "-o", str(out), "--dtype", point["dtype"],
-           "--workers", str(point["workers"]), "--batch-tokens", point["batch_tokens"], *shlex.split(arguments.flags)]
+           "--workers", str(point["workers"]), *batch_flags(arguments, point), *shlex.split(arguments.flags)]
     if arguments.limit:
         job += ["--limit", str(arguments.limit)]
     if arguments.launcher == "mpirun":
         return ["mpirun", "-n", str(point["ranks"]), "--oversubscribe", "--bind-to", "none", "-q", *job]
     return [*job, "-n", str(point["ranks"])]
+
+
+def batch_flags(arguments, point):
+    """Pictures are batched by their number, texts by their tokens."""
+    if arguments.job != "sample":
+        return ["--batch-tokens", point["batch_tokens"]]
+    return [] if point["batch_tokens"] == "auto" else ["--batch-size", point["batch_tokens"]]
 
 
 def documents_of(facts):
@@ -308,14 +316,14 @@ def print_table(points):
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     values = {"type": lambda text: text.split(","), "metavar": "A,B,..."}
-    parser.add_argument("--job", choices=("encode", "infer", "train"), default="encode")
+    parser.add_argument("--job", choices=("encode", "infer", "sample", "train"), default="encode")
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("-i", "--input", required=True)
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="sweep.json, sweep.svg and a file a point")
     parser.add_argument("--ranks", default=["1"], **values)
     parser.add_argument("--workers", default=["1"], help="worker threads a rank", **values)
     parser.add_argument("--dtypes", default=["auto"], **values)
-    parser.add_argument("--batch-tokens", default=["auto"], **values)
+    parser.add_argument("--batch-tokens", default=["auto"], help="of sample: pictures a batch", **values)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=int, help="the first N documents only")
     parser.add_argument("--launcher", choices=("muster", "mpirun"), default="muster")

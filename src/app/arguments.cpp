@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "app/commands.h"
 #include "muster/core/error.h"
@@ -71,16 +72,25 @@ class Line {
       option->multi_option_policy(is_list(key) ? CLI::MultiOptionPolicy::TakeAll
                                                : CLI::MultiOptionPolicy::TakeLast);
       wanted_.push_back({option, &given, key.name});
+      if (!key.bare_flag.empty()) bare_[with_dashes(key.bare_flag)] = &key;
     }
   }
 
   void parse(const std::vector<std::string>& arguments, Words& words) {
     std::vector<std::string> reversed;
     bool flags_end = false;
-    for (const auto& word : arguments) {
-      flags_end = flags_end || word == "--";
-      reversed.insert(reversed.begin(), flags_end ? word : with_dashes(word));
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      flags_end = flags_end || arguments[i] == "--";
+      reversed.push_back(flags_end ? arguments[i] : with_dashes(arguments[i]));
+      if (flags_end) continue;
+      const auto bare = bare_.find(reversed.back());
+      if (bare == bare_.end()) continue;
+      const auto& choices = bare->second->choices;
+      const bool has_value = i + 1 < arguments.size() &&
+                             std::find(choices.begin(), choices.end(), arguments[i + 1]) != choices.end();
+      if (!has_value) reversed.back() += '=' + bare->second->bare_value;
     }
+    std::reverse(reversed.begin(), reversed.end());
     app_.parse(reversed);
     for (const auto& [option, given, name] : wanted_) {
       if (option->count() == 0) continue;
@@ -112,6 +122,8 @@ class Line {
   CLI::App app_;
   CLI::Option* positional_ = nullptr;
   std::vector<Wanted> wanted_;
+  std::map<std::string, const Key*>
+      bare_;  ///< flags that may stand without a value; the schema outlives the line
 };
 
 /// Collects problems; each message names the command and where to read on.
@@ -182,12 +194,12 @@ void read_sets(const Given& options, config::Sources& sources, Complaints& compl
   }
 }
 
-std::string last_set_job(const config::Sources& sources) {
-  std::string job;
+std::string last_set(const config::Sources& sources, const std::string& wanted) {
+  std::string last;
   for (const auto& [name, value] : sources.sets) {
-    if (name == "job") job = value;
+    if (name == wanted) last = value;
   }
-  return job;
+  return last;
 }
 
 std::string available_commands() {
@@ -214,36 +226,9 @@ std::string available_commands() {
 Command command_named(const std::string& name, const FindPhase& find_phase) {
   const Command* known = find_command(name);
   if (known != nullptr && known->kind != CommandKind::kPhase) return *known;
-  if (find_phase(name) == nullptr) fail_unknown_command(name);
+  if (find_phase(name, "") == nullptr) fail_unknown_command(name);
   if (known != nullptr) return *known;
   return {.name = name, .usage = "[CONFIG.yaml] [flags]", .summary = "the phase " + name, .examples = {}};
-}
-
-std::optional<Arguments> show_only(const std::vector<std::string>& arguments, const FindPhase& find_phase) {
-  const auto flags_end = std::find(arguments.begin(), arguments.end(), "--");
-  const auto has = [&](const char* word) {
-    return std::find(arguments.begin(), flags_end, word) != flags_end;
-  };
-  Arguments out;
-  if (has("--help") || has("-h")) {
-    out.show = Show::kHelp;
-    if (arguments.front().starts_with('-')) {
-      out.help = overview_page();
-      return out;
-    }
-    const Command command = command_named(out.command = arguments.front(), find_phase);
-    const Schema common = config::common_schema();
-    const Schema* keys = command.kind == CommandKind::kTool  ? nullptr
-                         : command.kind == CommandKind::kJob ? &common
-                                                             : find_phase(command.name);
-    out.help = command_page(command, keys);
-    return out;
-  }
-  if (has("--version")) {
-    out.show = Show::kVersion;
-    return out;
-  }
-  return std::nullopt;
 }
 
 Words split_words(const std::vector<std::string>& arguments, const Schema& options, const Schema* phase) {
@@ -262,6 +247,68 @@ Words split_words(const std::vector<std::string>& arguments, const Schema& optio
   return words;
 }
 
+/// What the line and its config file say of the key that chooses between the schemas of a phase. Words are
+/// split by the first schema, so flags of another one are unknown here; the second reading tells.
+std::string variant_of(const Command& command, const std::vector<std::string>& arguments,
+                       const Schema& schema) {
+  const Key* key = schema.chooser();
+  if (key == nullptr) return "";
+  Words words = split_words(arguments, options_of(command), &schema);
+  if (const auto flag = words.keys.find(key->name); flag != words.keys.end()) return flag->second.front();
+  const auto found = take_config_words(words);
+  config::Sources sources;
+  Complaints later("");
+  read_sets(words.options, sources, later);
+  if (auto set = last_set(sources, key->name); !set.empty()) return set;
+  const auto path = std::find_if(found.begin(), found.end(), is_yaml);
+  return path == found.end() ? "" : config::read_scalar(*path, key->name);
+}
+
+/// The schema of a phase that is asked for, and its variant.
+std::pair<const Schema*, std::string> schema_of(const std::string& job, const Command& command,
+                                                const std::vector<std::string>& arguments,
+                                                const FindPhase& find_phase) {
+  const Schema* first = find_phase(job, "");
+  if (first == nullptr) fail_unknown_command(job);
+  const std::string variant = variant_of(command, arguments, *first);
+  if (const Key* key = first->chooser(); key != nullptr && !variant.empty()) {
+    // Said before flags of the schema that was meant are called unknown.
+    const auto& known = key->choices;
+    if (std::find(known.begin(), known.end(), variant) == known.end())
+      throw core::ConfigError(fmt::format("{} is '{}'; it is one of {}", key->name, core::printable(variant),
+                                          core::join(known, ", ")));
+  }
+  return {find_phase(job, variant), variant};
+}
+
+std::optional<Arguments> show_only(const std::vector<std::string>& arguments, const FindPhase& find_phase) {
+  const auto flags_end = std::find(arguments.begin(), arguments.end(), "--");
+  const auto has = [&](const char* word) {
+    return std::find(arguments.begin(), flags_end, word) != flags_end;
+  };
+  Arguments out;
+  if (has("--help") || has("-h")) {
+    out.show = Show::kHelp;
+    if (arguments.front().starts_with('-')) {
+      out.help = overview_page();
+      return out;
+    }
+    const Command command = command_named(out.command = arguments.front(), find_phase);
+    const Schema common = config::common_schema();
+    const Schema* keys = command.kind == CommandKind::kTool ? nullptr
+                         : command.kind == CommandKind::kJob
+                             ? &common
+                             : schema_of(command.name, command, arguments, find_phase).first;
+    out.help = command_page(command, keys);
+    return out;
+  }
+  if (has("--version")) {
+    out.show = Show::kVersion;
+    return out;
+  }
+  return std::nullopt;
+}
+
 /// The phase of `run` and `plan`: --job, else --set job=, else the config file's. Its flags are not known
 /// yet, so the words are read with the common ones first.
 std::string job_of(const Command& command, const std::vector<std::string>& arguments) {
@@ -272,7 +319,7 @@ std::string job_of(const Command& command, const std::vector<std::string>& argum
   config::Sources sources;
   Complaints later("");  // the second reading tells
   read_sets(words.options, sources, later);
-  std::string job = last_set_job(sources);
+  std::string job = last_set(sources, "job");
   const auto path = std::find_if(found.begin(), found.end(), is_yaml);
   if (job.empty() && path != found.end()) {
     job = config::read_job(*path);
@@ -290,7 +337,7 @@ std::string job_of(const Command& command, const std::vector<std::string>& argum
 
 /// A config for another phase is a mistake, not something to override in silence.
 void check_same_job(const Arguments& arguments, Complaints& complaints) {
-  std::string job = last_set_job(arguments.sources);
+  std::string job = last_set(arguments.sources, "job");
   std::string where = "--set";
   if (job.empty() && !arguments.config_path.empty()) {
     try {
@@ -341,18 +388,14 @@ Arguments parse_tool(const Command& command, const std::vector<std::string>& arg
   return out;
 }
 
-const Schema& phase_of(const std::string& job, const FindPhase& find_phase) {
-  const Schema* phase = find_phase(job);
-  if (phase == nullptr) fail_unknown_command(job);
-  return *phase;
-}
-
 Arguments parse_phase(const Command& command, const std::vector<std::string>& arguments,
                       const FindPhase& find_phase) {
   Arguments out;
   out.command = command.name;
   out.job = command.kind == CommandKind::kJob ? job_of(command, arguments) : command.name;
-  const Schema& phase = phase_of(out.job, find_phase);
+  const Schema* chosen = nullptr;
+  std::tie(chosen, out.variant) = schema_of(out.job, command, arguments, find_phase);
+  const Schema& phase = *chosen;
   const Schema options = options_of(command);
   Words words = split_words(arguments, options, &phase);
   Complaints complaints("muster " + command.name);

@@ -9,8 +9,9 @@
 namespace muster::app {
 
 /// All keys of a phase, common ones included; null for a name that is no phase. Phases own their keys, so
-/// main hands this in.
-using FindPhase = std::function<const config::Schema*(const std::string& phase)>;
+/// main hands this in. Where a key of the phase chooses between schemas, `variant` is its value; one that is
+/// unknown or "" gets the first.
+using FindPhase = std::function<const config::Schema*(const std::string& phase, const std::string& variant)>;
 
 enum class Show { kNothing, kHelp, kVersion };
 
@@ -18,6 +19,7 @@ enum class Show { kNothing, kHelp, kVersion };
 struct Arguments {
   std::string command;      ///< "encode", "run", "plan", "verify", "search", "report", "info"
   std::string job;          ///< the phase to run or to plan; "" for the other commands
+  std::string variant;      ///< of the phase: what the key says that chooses between its schemas
   std::string config_path;  ///< "" for none
   config::Sources sources;
   std::vector<std::string> positional;  ///< verify: DIR; search: DIR, query; report: one or two DIR; info: FOLDER or nothing

@@ -25,15 +25,21 @@ std::vector<Command> make_commands() {
       {.name = "train",
        .kind = CommandKind::kPhase,
        .usage = "[CONFIG.yaml] -m MODEL -i FILE... --labels FILE --classes FILE -o DIR [flags]",
-       .summary = "documents and labels -> a fine-tuned text classifier",
+       .summary = "documents and labels -> a text classifier; captioned pictures -> a text-to-image model",
        .examples = {"muster train configs/train/classifier.yaml",
-                    "mpirun -n 4 muster train configs/train/classifier.yaml --epochs 5 --lr 2e-5"}},
+                    "mpirun -n 4 muster train configs/train/emoji.yaml --epochs 100"}},
       {.name = "infer",
        .kind = CommandKind::kPhase,
        .usage = "[CONFIG.yaml] -m MODEL -i FILE... -o DIR [flags]",
        .summary = "documents -> the labels of a text classifier: submission.csv, predictions.h5",
        .examples = {"muster infer -m out/train/model -i docs.tsv -o out/infer",
                     "mpirun -n 4 muster infer configs/infer/classifier.yaml --labels threshold --ancestors"}},
+      {.name = "sample",
+       .kind = CommandKind::kPhase,
+       .usage = "[CONFIG.yaml] -m MODEL --prompts FILE|TEXT... -o DIR [flags]",
+       .summary = "prompts -> pictures: images/*.png, images.h5, contact_sheet.png",
+       .examples = {"muster sample -m models/sdxl --prompts prompts.csv -o out/images",
+                    "mpirun -n 4 muster sample configs/sample/high-end.yaml --lora style.safetensors:0.8"}},
       {.name = "teleclass",
        .kind = CommandKind::kPhase,
        .usage = "[CONFIG.yaml] -m MODEL --data DIR -o DIR [flags]",
@@ -162,8 +168,7 @@ const Command* find_command(const std::string& name) {
 }
 
 std::span<const std::string> announced_commands() {
-  static const auto* names =
-      new std::vector<std::string>{"sample", "generate", "distill", "bench", "submit"};
+  static const auto* names = new std::vector<std::string>{"generate", "distill", "bench", "submit"};
   return *names;
 }
 

@@ -27,8 +27,8 @@ int report(const std::exception& error) {
 }
 
 FindPhase phase_finder(const phases::Registry& registry) {
-  return [&registry](const std::string& name) -> const config::Schema* {
-    const auto* phase = phases::find_phase(registry, name);
+  return [&registry](const std::string& name, const std::string& variant) -> const config::Schema* {
+    const auto* phase = phases::find_phase(registry, name, variant);
     return phase == nullptr ? nullptr : &phase->schema;
   };
 }
@@ -75,7 +75,7 @@ class Job {
   void parse() {
     arguments_ = parse_arguments({argv_ + 1, argv_ + argc_}, phase_finder(registry_));
     log::set_console_level(log::level_from_name(arguments_.log_level));
-    phase_ = phases::find_phase(registry_, arguments_.job);
+    phase_ = phases::find_phase(registry_, arguments_.job, arguments_.variant);
     core::internal_check(phase_ != nullptr, "arguments name a phase that is not registered");
     config_ = config::load_config(phase_->schema, arguments_.sources);
   }
@@ -128,7 +128,7 @@ std::optional<core::ExitCode> run_tool(const Arguments& arguments, const phases:
                                 arguments.doctor ? phases::Doctor::kYes : phases::Doctor::kNo);
   }
   if (arguments.command == "plan") {
-    const auto* phase = phases::find_phase(registry, arguments.job);
+    const auto* phase = phases::find_phase(registry, arguments.job, arguments.variant);
     core::internal_check(phase != nullptr, "arguments name a phase that is not registered");
     auto schema = phase->schema;
     schema.make_optional("output.dir");  // a plan writes nothing

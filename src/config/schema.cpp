@@ -49,6 +49,11 @@ Schema& Schema::set_affects(const std::string& name, AffectsResults affects) {
   return *this;
 }
 
+Schema& Schema::set_doc(const std::string& name, const std::string& doc) {
+  key_of(name)->doc = doc;
+  return *this;
+}
+
 Schema& Schema::remove(const std::string& name) {
   keys_.erase(key_of(name));
   return *this;
@@ -62,6 +67,11 @@ std::vector<Key>::iterator Schema::key_of(const std::string& name) {
 
 const Key* Schema::find(const std::string& name) const {
   const auto key = std::find_if(keys_.begin(), keys_.end(), [&](const Key& k) { return k.name == name; });
+  return key == keys_.end() ? nullptr : &*key;
+}
+
+const Key* Schema::chooser() const {
+  const auto key = std::find_if(keys_.begin(), keys_.end(), [](const Key& k) { return k.chooses_schema; });
   return key == keys_.end() ? nullptr : &*key;
 }
 

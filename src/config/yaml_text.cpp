@@ -229,6 +229,18 @@ class FileReader {
   std::map<std::string, std::size_t> lines_;
 };
 
+std::string scalar_in(const YAML::Node& section, const std::string& prefix, const std::string& wanted) {
+  if (!section.IsMap()) return "";
+  for (const auto& entry : section) {
+    if (!entry.first.IsScalar()) continue;
+    const std::string name = prefix + entry.first.Scalar();
+    if (name == wanted) return entry.second.IsScalar() ? entry.second.Scalar() : "";
+    if (!wanted.starts_with(name + '.')) continue;
+    if (auto found = scalar_in(entry.second, name + '.', wanted); !found.empty()) return found;
+  }
+  return "";
+}
+
 }  // namespace
 
 void Problems::add(std::string line) {
@@ -297,15 +309,15 @@ InlineValue read_inline(const Key& key, const std::string& text) {
   return out;
 }
 
-std::string read_job(const std::string& yaml_path) {
+std::string read_scalar(const std::string& yaml_path, const std::string& name) {
   Problems problems;
   const YAML::Node document = parse_document(yaml_path, problems);
   problems.throw_if_any();
-  for (const auto& entry : document) {
-    if (entry.first.IsScalar() && entry.first.Scalar() == "job" && entry.second.IsScalar())
-      return entry.second.Scalar();
-  }
-  return "";
+  return scalar_in(document, "", name);
+}
+
+std::string read_job(const std::string& yaml_path) {
+  return read_scalar(yaml_path, "job");
 }
 
 }  // namespace muster::config

@@ -13,10 +13,13 @@
 #include "formats/row_decoder.h"
 #include "muster/core/error.h"
 #include "muster/core/strings.h"
+#include "muster/formats/prompt_row.h"
 #include "muster/formats/utf8.h"
 
 namespace muster::formats {
 namespace {
+
+constexpr const char* kInline = "the command line or config file";  // stands for a file in messages
 
 constexpr std::array<std::pair<std::string_view, InputFormat>, 6> kFormatNames{{
     {"auto", InputFormat::kAuto},
@@ -42,7 +45,14 @@ constexpr std::array<std::pair<std::string_view, InputFormat>, 8> kExtensions{{
 class TextSource final : public ItemSource {
  public:
   explicit TextSource(const InputConfig& config)
-      : config_(config), files_(expand_input_paths(config.paths)), prefixes_(expand_id_prefixes(config)) {
+      : config_(config),
+        files_(config.texts.empty() ? expand_input_paths(config.paths) : std::vector{std::string(kInline)}),
+        prefixes_(config.texts.empty() ? expand_id_prefixes(config) : std::vector<std::string>(1)) {
+    if (!config.texts.empty()) {
+      opened_ = 1;
+      decoder_ = make_inline_decoder(config_);
+      return;
+    }
     for (const auto& file : files_) check_is_text(format_of(file), file);
     open_next(nullptr);
   }
@@ -53,6 +63,7 @@ class TextSource final : public ItemSource {
   }
 
   RowKind next(Item& item, Reject& reject) override {
+    if (copies_left_ > 0) return next_copy(item);
     if (rows_ >= config_.limit) return RowKind::kEnd;
     reject.id.clear();
     RowKind kind = RowKind::kEnd;
@@ -71,10 +82,12 @@ class TextSource final : public ItemSource {
     item.row = items_++;
     if (by_index) item.id = std::to_string(index);
     item.id.insert(0, prefixes_[file]);
+    if (config_.prompts) begin_copies(item, index);
     return kind;
   }
 
   const std::vector<std::string>& files() const override { return files_; }
+  std::vector<std::string> remarks() const override { return remarks_; }
 
  private:
   InputFormat format_of(const std::string& file) const {
@@ -86,6 +99,26 @@ class TextSource final : public ItemSource {
     throw core::ConfigError(file + ": HDF5 input cannot be read together with text input; name it alone");
   }
 
+  /// A prompt's first picture; its others follow.
+  void begin_copies(Item& item, std::uint64_t index) {
+    prompt_ = decoder_->prompt().row;
+    prompt_.row = index;
+    prompt_.copy = 0;
+    prompt_.id = item.id;
+    of_row_ = item;
+    copies_left_ = decoder_->prompt().count.value_or(config_.prompts->count) - 1;
+    item.text = to_json(prompt_);
+  }
+
+  RowKind next_copy(Item& item) {
+    --copies_left_;
+    item = of_row_;
+    item.row = items_++;
+    item.id = prompt_.id = copy_id(of_row_.id, ++prompt_.copy);
+    item.text = to_json(prompt_);
+    return RowKind::kItem;
+  }
+
   /// `bytes` stand in for the file when given.
   void open_next(std::unique_ptr<ByteSource> bytes) {
     decoder_.reset();
@@ -93,6 +126,7 @@ class TextSource final : public ItemSource {
     const std::string& file = files_[opened_++];
     if (!bytes) bytes = open_file_source(file);
     decoder_ = make_row_decoder(format_of(file), decompress_source(std::move(bytes), file), file, config_);
+    if (auto remark = decoder_->remark(); !remark.empty()) remarks_.push_back(std::move(remark));
   }
 
   const InputConfig config_;
@@ -102,6 +136,10 @@ class TextSource final : public ItemSource {
   std::unique_ptr<RowDecoder> decoder_;
   std::uint64_t rows_ = 0;
   std::uint64_t items_ = 0;
+  std::vector<std::string> remarks_;
+  PromptRow prompt_;  ///< the row in hand, when the rows are prompts
+  Item of_row_;
+  std::uint32_t copies_left_ = 0;
 };
 
 /// The matches of a glob, sorted.

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,7 +18,7 @@ namespace {
 
 constexpr std::size_t kMaxDepth = 64;
 
-/// Picks two members of a line's object and lets the rest pass by without storing it.
+/// Picks the members of a line's object that are wanted and lets the rest pass by without storing it.
 class LinePicker {
  public:
   struct Field {
@@ -25,12 +26,14 @@ class LinePicker {
     std::string text;              ///< a string, or a number as it is written
   };
 
-  LinePicker(const std::string& id_key, const std::string& text_key) : id_key_(id_key), text_key_(text_key) {}
+  LinePicker(const InputConfig& config)
+      : id_key_(config.id_column), text_key_(config.text_column), prompts_(config.prompts.has_value()) {}
 
   /// An empty reason when `line` is a JSON object.
   std::string parse(std::string_view line) {
     id.kind.reset();
     text.kind.reset();
+    for (auto& field : beside) field.kind.reset();
     problem_.clear();
     depth_ = 0;
     current_ = &ignored_;
@@ -42,6 +45,7 @@ class LinePicker {
   }
 
   Field id, text;
+  std::array<Field, kPromptColumns.size()> beside;  ///< of a prompt
 
   bool null() { return take(JsonKind::kNull); }
   bool boolean(bool) { return take(JsonKind::kBool); }
@@ -64,7 +68,7 @@ class LinePicker {
 
   bool key(const std::string& name) {
     if (depth_ != 1) return true;
-    current_ = name == text_key_ ? &text : name == id_key_ && !id_key_.empty() ? &id : &ignored_;
+    current_ = &field_of(name);
     if (current_ != &ignored_ && current_->kind)
       problem_ = fmt::format("the key '{}' occurs twice", core::printable(name));
     return problem_.empty();
@@ -76,6 +80,14 @@ class LinePicker {
   }
 
  private:
+  Field& field_of(const std::string& name) {
+    if (name == text_key_) return text;
+    if (name == id_key_ && !id_key_.empty()) return id;
+    const auto known = std::find(kPromptColumns.begin(), kPromptColumns.end(), name);
+    if (!prompts_ || known == kPromptColumns.end()) return ignored_;
+    return beside[static_cast<std::size_t>(known - kPromptColumns.begin())];
+  }
+
   /// A value begins. Only members of the outermost object count; a line that is no object ends here.
   bool take(JsonKind kind) {
     if (depth_ == 0) return false;
@@ -97,6 +109,7 @@ class LinePicker {
 
   const std::string& id_key_;
   const std::string& text_key_;
+  const bool prompts_;
   Field ignored_;
   Field* current_ = &ignored_;
   std::size_t depth_ = 0;
@@ -216,7 +229,7 @@ class JsonlDecoder final : public RowDecoder {
     return accept(item, reject);
   }
 
-  RowKind accept(Item& item, Reject& reject) const {
+  RowKind accept(Item& item, Reject& reject) {
     const auto holds_replacement = [&](const std::string& value) {
       return was_replaced_ && value.find("\xEF\xBF\xBD") != std::string::npos;
     };
@@ -225,7 +238,27 @@ class JsonlDecoder final : public RowDecoder {
     }
     const RowKind kind = accept_row(row_, id_origin_, picker_.id.text, picker_.text.text, item, reject);
     item.replaced_utf8 = holds_replacement(picker_.text.text);
-    return kind;
+    return config_.prompts && kind == RowKind::kItem ? accept_beside(item, reject) : kind;
+  }
+
+  /// What a prompt has beside it: numbers may be strings, too; null is absent.
+  RowKind accept_beside(Item& item, Reject& reject) {
+    PromptCells cells;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const auto& [kind, text] = picker_.beside[i];
+      if (!kind || kind == JsonKind::kNull) continue;
+      const bool is_number = kind == JsonKind::kInteger || kind == JsonKind::kNumber;
+      const bool wants_text = kPromptColumns[i] == "negative_prompt";
+      if (kind != JsonKind::kString && (wants_text || !is_number)) {
+        reject.id = item.id;
+        return reject_row(row_,
+                          fmt::format("'{}' is {}, not a {}", kPromptColumns[i], json_kind_name(*kind),
+                                      wants_text ? "string" : "number"),
+                          reject);
+      }
+      cells[i] = text;
+    }
+    return accept_prompt(row_, RowKind::kItem, cells, item, reject);
   }
 
   std::string id_key() const { return core::printable(config_.id_column); }
@@ -234,7 +267,7 @@ class JsonlDecoder final : public RowDecoder {
   const InputConfig config_;
   std::unique_ptr<TableReader> lines_;
   TableRow row_;
-  LinePicker picker_{config_.id_column, config_.text_column};
+  LinePicker picker_{config_};
   IdOrigin id_origin_ = IdOrigin::kRow;
   bool was_replaced_ = false;
   std::string repaired_;

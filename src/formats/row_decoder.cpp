@@ -2,8 +2,10 @@
 #include "formats/row_decoder.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "muster/core/error.h"
@@ -18,17 +20,38 @@ constexpr std::size_t kNoColumn = SIZE_MAX;
 
 class TxtDecoder final : public RowDecoder {
  public:
-  explicit TxtDecoder(std::unique_ptr<TableReader> lines) : lines_(std::move(lines)) {}
+  TxtDecoder(std::unique_ptr<TableReader> lines, const InputConfig& config)
+      : prompts_(config.prompts.has_value()), lines_(std::move(lines)) {}
 
   RowKind next(Item& item, Reject& reject) override {
     if (!lines_->next(row_)) return RowKind::kEnd;
     if (!row_.problem.empty()) return reject_row(row_, row_.problem, reject);
-    return accept_row(row_, IdOrigin::kIndex, {}, row_.fields[0], item, reject);
+    const auto kind = accept_row(row_, IdOrigin::kIndex, {}, row_.fields[0], item, reject);
+    return prompts_ ? accept_prompt(row_, kind, {}, item, reject) : kind;
   }
   IdOrigin id_origin() const override { return IdOrigin::kIndex; }
 
  private:
+  bool prompts_;
   std::unique_ptr<TableReader> lines_;
+  TableRow row_;
+};
+
+/// Texts of a command line or a config file.
+class InlineDecoder final : public RowDecoder {
+ public:
+  explicit InlineDecoder(const InputConfig& config) : config_(config) {}
+
+  RowKind next(Item& item, Reject& reject) override {
+    if (row_.line == config_.texts.size()) return RowKind::kEnd;
+    const auto& text = config_.texts[row_.line++];
+    const auto kind = accept_row(row_, IdOrigin::kIndex, {}, text, item, reject);
+    return config_.prompts ? accept_prompt(row_, kind, {}, item, reject) : kind;
+  }
+  IdOrigin id_origin() const override { return IdOrigin::kIndex; }
+
+ private:
+  const InputConfig config_;
   TableRow row_;
 };
 
@@ -50,9 +73,10 @@ class TableDecoder final : public RowDecoder {
   }
 
   IdOrigin id_origin() const override { return id_ == kNoColumn ? IdOrigin::kIndex : IdOrigin::kRow; }
+  std::string remark() const override { return remark_; }
 
  private:
-  RowKind decode(Item& item, Reject& reject) const {
+  RowKind decode(Item& item, Reject& reject) {
     if (!row_.problem.empty()) return reject_row(row_, row_.problem, reject);
     if (row_.fields.size() != columns_) {
       if (id_ < row_.fields.size()) assign_utf8_replaced(row_.fields[id_], reject.id);
@@ -65,8 +89,19 @@ class TableDecoder final : public RowDecoder {
       return reject_row(row_, fmt::format("column {} holds a NUL byte", nul - row_.fields.begin() + 1),
                         reject);
     }
-    return accept_row(row_, id_origin(), id_ == kNoColumn ? std::string_view() : row_.fields[id_],
-                      row_.fields[text_], item, reject);
+    const auto kind = accept_row(row_, id_origin(), id_ == kNoColumn ? std::string_view() : row_.fields[id_],
+                                 row_.fields[text_], item, reject);
+    return config_.prompts ? accept_prompt(row_, kind, cells(), item, reject) : kind;
+  }
+
+  /// An empty cell is absent.
+  PromptCells cells() const {
+    PromptCells cells;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      if (prompt_columns_[i] != kNoColumn && !row_.fields[prompt_columns_[i]].empty())
+        cells[i] = row_.fields[prompt_columns_[i]];
+    }
+    return cells;
   }
 
   /// Without a header two columns are id and text. One column is text, but only when no row at the front says
@@ -106,8 +141,32 @@ class TableDecoder final : public RowDecoder {
                : static_cast<std::size_t>(std::find(fields.begin(), fields.end(), column) - fields.begin());
   }
 
+  /// The same for prompts: the text column's name makes a header, and so do several columns, because without
+  /// one they would have no meaning.
+  bool read_prompt_header() {
+    const std::size_t count = row_.fields.size(), text = find_column(config_.text_column);
+    if (!row_.problem.empty() || (text == kNoColumn && count <= 2)) return false;
+    if (text == kNoColumn)
+      throw core::DataError(fmt::format("{}: the column '{}' is not in the header ({}); set input.text",
+                                        name_, config_.text_column, columns_text()));
+    set_columns(count, find_column(config_.id_column), text);
+    std::vector<std::string> ignored;
+    for (std::size_t i = 0; i < kPromptColumns.size(); ++i)
+      prompt_columns_[i] = find_column(std::string(kPromptColumns[i]));
+    for (std::size_t i = 0; i < count; ++i) {
+      if (i != id_ && i != text_ && std::count(prompt_columns_.begin(), prompt_columns_.end(), i) == 0)
+        ignored.push_back("'" + core::printable(row_.fields[i], 40) + "'");
+    }
+    if (!ignored.empty())
+      remark_ = fmt::format("{}: nothing is read from the columns {}; those of prompts are {}, {}, {}", name_,
+                            core::join(ignored, ", "), config_.id_column, config_.text_column,
+                            fmt::join(kPromptColumns, ", "));
+    return true;
+  }
+
   /// Whether row_ is a header; then it selects the columns.
   bool read_header() {
+    if (config_.prompts) return read_prompt_header();
     const std::size_t count = row_.fields.size();
     const std::size_t id = find_column(config_.id_column);
     const std::size_t text = find_column(config_.text_column);
@@ -145,9 +204,27 @@ class TableDecoder final : public RowDecoder {
   TableRow row_;
   bool is_first_row_pending_ = false;
   std::size_t columns_ = 2, id_ = 0, text_ = 1;
+  std::array<std::size_t, kPromptColumns.size()> prompt_columns_ = no_columns();
+  std::string remark_;
+
+  static std::array<std::size_t, kPromptColumns.size()> no_columns() {
+    std::array<std::size_t, kPromptColumns.size()> columns;
+    columns.fill(kNoColumn);
+    return columns;
+  }
 };
 
 }  // namespace
+
+RowKind RowDecoder::accept_prompt(const TableRow& row, RowKind kind, const PromptCells& cells, Item& item,
+                                  Reject& reject) {
+  if (kind != RowKind::kItem) return kind;
+  prompt_.row.prompt = item.text;
+  std::string problem = read_prompt_cells(cells, prompt_);
+  if (problem.empty()) return kind;
+  reject.id = item.id;
+  return reject_row(row, std::move(problem), reject);
+}
 
 std::string whole_lines(std::string_view buffered) {
   const auto last = buffered.rfind('\n');
@@ -181,6 +258,10 @@ RowKind accept_row(const TableRow& row, IdOrigin origin, std::string_view id, st
   return RowKind::kItem;
 }
 
+std::unique_ptr<RowDecoder> make_inline_decoder(const InputConfig& config) {
+  return std::make_unique<InlineDecoder>(config);
+}
+
 std::unique_ptr<RowDecoder> make_row_decoder(InputFormat format, std::unique_ptr<ByteSource> text,
                                              const std::string& name, const InputConfig& config) {
   switch (format) {
@@ -189,7 +270,7 @@ std::unique_ptr<RowDecoder> make_row_decoder(InputFormat format, std::unique_ptr
     case InputFormat::kCsv:
       return std::make_unique<TableDecoder>(make_csv_reader, std::move(text), name, config);
     case InputFormat::kTxt:
-      return std::make_unique<TxtDecoder>(make_line_reader(std::move(text), config.max_row_bytes));
+      return std::make_unique<TxtDecoder>(make_line_reader(std::move(text), config.max_row_bytes), config);
     case InputFormat::kJsonl:
       return make_jsonl_decoder(std::move(text), config);
     case InputFormat::kAuto:

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "formats/prompt_cells.h"
 #include "muster/formats/item_source.h"
 
 namespace muster::formats {
@@ -16,11 +17,25 @@ class RowDecoder {
   virtual ~RowDecoder() = default;
   virtual RowKind next(Item& item, Reject& reject) = 0;
   virtual IdOrigin id_origin() const = 0;
+  /// Of the row that next() gave last, when the rows are prompts; its `row`, `copy` and `id` are the
+  /// caller's.
+  const DecodedPrompt& prompt() const { return prompt_; }
+  virtual std::string remark() const { return ""; }
+
+ protected:
+  /// Ends what next() does with a row: `text` is its prompt, when the rows are prompts.
+  RowKind accept_prompt(const TableRow& row, RowKind kind, const PromptCells& cells, Item& item,
+                        Reject& reject);
+
+ private:
+  DecodedPrompt prompt_;
 };
 
 /// `format` is a text format, not kAuto. `name` is for messages.
 std::unique_ptr<RowDecoder> make_row_decoder(InputFormat format, std::unique_ptr<ByteSource> text,
                                              const std::string& name, const InputConfig& config);
+/// The texts themselves, a row each.
+std::unique_ptr<RowDecoder> make_inline_decoder(const InputConfig& config);
 std::unique_ptr<RowDecoder> make_jsonl_decoder(std::unique_ptr<ByteSource> text, const InputConfig& config);
 
 /// How many rows at the front of a file are looked at to guess what its rows hold.

@@ -86,7 +86,7 @@ Safetensors Safetensors::open(const std::string& path, const std::string& stem) 
   Safetensors out;
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) {
-    if (path.ends_with(".index.json")) {
+    if (path.ends_with(".json")) {
       out.add_sharded(path);
     } else {
       out.add_single(path);

@@ -137,6 +137,26 @@ std::vector<std::uint8_t> H5Reader::read_u8(const std::string& name, std::uint64
   return impl_->read<std::uint8_t>(name, first, rows, H5T_NATIVE_UINT8, H5T_INTEGER);
 }
 
+std::vector<std::uint64_t> H5Reader::read_u64(const std::string& name, std::uint64_t first,
+                                              std::uint64_t rows) const {
+  return impl_->read<std::uint64_t>(name, first, rows, H5T_NATIVE_UINT64, H5T_INTEGER);
+}
+
+std::vector<float> H5Reader::read_tensor(const std::string& name) const {
+  const auto dataset = impl_->open(name);
+  const h5::Space space(H5Dget_space(dataset.get()));
+  const auto count = space ? H5Sget_simple_extent_npoints(space.get()) : -1;
+  hsize_t file_bytes = 0;
+  const bool sound = count >= 0 && H5Fget_filesize(impl_->file.get(), &file_bytes) >= 0 &&
+                     static_cast<std::uint64_t>(count) <= file_bytes / sizeof(float);
+  if (!sound) throw core::DataError(fmt::format("{} in {} claims to be larger than the file", name, impl_->path));
+  std::vector<float> out(static_cast<std::size_t>(count));
+  if (!out.empty() &&
+      H5Dread(dataset.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data()) < 0)
+    h5::throw_data("read " + name + " of", impl_->path);
+  return out;
+}
+
 std::vector<std::string> H5Reader::read_strings(const std::string& name, std::uint64_t first,
                                                 std::uint64_t rows) const {
   const auto dataset = impl_->open(name);

@@ -92,10 +92,13 @@ bool is_hdf5(const InputConfig& config, const std::string& file) {
 }  // namespace
 
 std::unique_ptr<formats::ItemSource> open_items(const InputConfig& config) {
+  if (!config.texts.empty()) return formats::open_text_source(config);
   auto files = formats::expand_input_paths(config.paths);
   const auto hdf5 = static_cast<std::size_t>(std::count_if(
       files.begin(), files.end(), [&](const std::string& file) { return is_hdf5(config, file); }));
   if (hdf5 == 0) return formats::open_text_source(config);
+  if (config.prompts)
+    throw core::ConfigError("input: prompts are read from txt, tsv, csv or jsonl files, not from HDF5");
   if (hdf5 != files.size()) {
     throw core::ConfigError(fmt::format(
         "input: {} of {} files are HDF5; give HDF5 and text files to jobs of their own", hdf5, files.size()));

@@ -49,7 +49,9 @@ void write_synced(const std::string& path, std::string_view content) {
 /// Keys and values as JSON text, one a line.
 class JsonLines {
  public:
-  JsonLines& text(const std::string& key, const std::string& value) { return raw(key, core::json_quote(value)); }
+  JsonLines& text(const std::string& key, const std::string& value) {
+    return raw(key, core::json_quote(value));
+  }
   JsonLines& number(const std::string& key, double value) { return raw(key, fmt::format("{}", value)); }
   JsonLines& integer(const std::string& key, std::int64_t value) { return raw(key, std::to_string(value)); }
   JsonLines& truth(const std::string& key, bool value) { return raw(key, value ? "true" : "false"); }
@@ -156,7 +158,7 @@ std::string schedule_text(const SavedSchedule& schedule) {
       .text("prediction_type", schedule.prediction)
       .truth("rescale_betas_zero_snr", schedule.zero_terminal_snr)
       .text("timestep_spacing", schedule.zero_terminal_snr ? "trailing" : "leading")
-      .integer("steps_offset", schedule.zero_terminal_snr ? 0 : 1)
+      .integer("steps_offset", 1)
       .truth("set_alpha_to_one", schedule.zero_terminal_snr)
       .truth("clip_sample", false)
       .str();
@@ -173,26 +175,27 @@ SavedType saved_type_from_name(const std::string& name) {
 
 void save_autoencoder(const std::string& folder, const AutoencoderKLConfig& config, const SavedPart& part) {
   const std::size_t levels = config.channels.size();
-  const auto text = JsonLines()
-                        .text("_class_name", "AutoencoderKL")
-                        .text("_diffusers_version", kDiffusersVersion)
-                        .integer("sample_size", config.sample_size)
-                        .integer("in_channels", config.in_channels)
-                        .integer("out_channels", config.out_channels)
-                        .integer("latent_channels", config.latent_channels)
-                        .list("block_out_channels", config.channels)
-                        .integer("layers_per_block", config.layers)
-                        .names("down_block_types", repeated("DownEncoderBlock2D", levels))
-                        .names("up_block_types", repeated("UpDecoderBlock2D", levels))
-                        .integer("norm_num_groups", config.norm_groups)
-                        .text("act_fn", "silu")
-                        .truth("mid_block_add_attention", config.mid_attention)
-                        .truth("use_quant_conv", config.quant_conv)
-                        .truth("use_post_quant_conv", config.post_quant_conv)
-                        .number("scaling_factor", config.scaling_factor)
-                        .raw("shift_factor", config.shift_factor == 0 ? "null" : fmt::format("{}", config.shift_factor))
-                        .truth("force_upcast", config.force_upcast)
-                        .str();
+  const auto text =
+      JsonLines()
+          .text("_class_name", "AutoencoderKL")
+          .text("_diffusers_version", kDiffusersVersion)
+          .integer("sample_size", config.sample_size)
+          .integer("in_channels", config.in_channels)
+          .integer("out_channels", config.out_channels)
+          .integer("latent_channels", config.latent_channels)
+          .list("block_out_channels", config.channels)
+          .integer("layers_per_block", config.layers)
+          .names("down_block_types", repeated("DownEncoderBlock2D", levels))
+          .names("up_block_types", repeated("UpDecoderBlock2D", levels))
+          .integer("norm_num_groups", config.norm_groups)
+          .text("act_fn", "silu")
+          .truth("mid_block_add_attention", config.mid_attention)
+          .truth("use_quant_conv", config.quant_conv)
+          .truth("use_post_quant_conv", config.post_quant_conv)
+          .number("scaling_factor", config.scaling_factor)
+          .raw("shift_factor", config.shift_factor == 0 ? "null" : fmt::format("{}", config.shift_factor))
+          .truth("force_upcast", config.force_upcast)
+          .str();
   write_part(folder, text, kUnetFile, part);
 }
 
@@ -201,25 +204,25 @@ void save_unet(const std::string& folder, const UNet2DConfig& config, const Save
 }
 
 void save_clip_text(const std::string& folder, const ClipTextConfig& config, const SavedPart& part) {
-  const auto text = JsonLines()
-                        .names("architectures", {config.projection > 0 ? "CLIPTextModelWithProjection"
-                                                                       : "CLIPTextModel"})
-                        .text("model_type", "clip_text_model")
-                        .integer("hidden_size", config.hidden)
-                        .integer("intermediate_size", config.intermediate)
-                        .integer("num_hidden_layers", config.layers)
-                        .integer("num_attention_heads", config.heads)
-                        .integer("max_position_embeddings", config.positions)
-                        .integer("vocab_size", config.vocab)
-                        .integer("projection_dim", config.projection > 0 ? config.projection : config.hidden)
-                        .integer("bos_token_id", config.eos_token - 1)
-                        .integer("eos_token_id", config.eos_token)
-                        .integer("pad_token_id", config.eos_token)
-                        .text("hidden_act", config.activation)
-                        .number("layer_norm_eps", config.epsilon)
-                        .number("attention_dropout", 0)
-                        .text("torch_dtype", names_of(part.type).torch)
-                        .str();
+  const auto text =
+      JsonLines()
+          .names("architectures", {config.projection > 0 ? "CLIPTextModelWithProjection" : "CLIPTextModel"})
+          .text("model_type", "clip_text_model")
+          .integer("hidden_size", config.hidden)
+          .integer("intermediate_size", config.intermediate)
+          .integer("num_hidden_layers", config.layers)
+          .integer("num_attention_heads", config.heads)
+          .integer("max_position_embeddings", config.positions)
+          .integer("vocab_size", config.vocab)
+          .integer("projection_dim", config.projection > 0 ? config.projection : config.hidden)
+          .integer("bos_token_id", config.eos_token - 1)
+          .integer("eos_token_id", config.eos_token)
+          .integer("pad_token_id", config.eos_token)
+          .text("hidden_act", config.activation)
+          .number("layer_norm_eps", config.epsilon)
+          .number("attention_dropout", 0)
+          .text("torch_dtype", names_of(part.type).torch)
+          .str();
   write_part(folder, text, kTextFile, part);
 }
 

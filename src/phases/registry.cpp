@@ -2,6 +2,7 @@
 #include "muster/phases/item_phase.h"
 #include "phases/encode/encode.h"
 #include "phases/infer/infer.h"
+#include "phases/sample/sample.h"
 #include "phases/teleclass/score.h"
 #include "phases/teleclass/similarity.h"
 #include "phases/teleclass/teleclass.h"
@@ -11,8 +12,8 @@
 namespace muster::phases {
 
 Registry all_phases() {
-  return {encode_phase(),     train_phase(),     infer_phase(), teleclass_phase(),
-          similarity_phase(), zero_shot_phase(), score_phase()};
+  return {encode_phase(), train_phase(),     autoencoder_phase(), text_to_image_phase(), infer_phase(),
+          sample_phase(), teleclass_phase(), similarity_phase(),  zero_shot_phase(),     score_phase()};
 }
 
 }  // namespace muster::phases

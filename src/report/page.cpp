@@ -60,6 +60,31 @@ std::string html_of(const Table& table) {
   return out;
 }
 
+std::string base64(const std::vector<std::byte>& bytes) {
+  static constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    std::uint32_t bits = 0;
+    for (std::size_t k = 0; k < 3; ++k)
+      bits = bits << 8 | (i + k < bytes.size() ? static_cast<std::uint32_t>(bytes[i + k]) : 0);
+    for (std::size_t k = 0; k < 4; ++k)
+      out += i + k <= bytes.size() ? kDigits[bits >> (18 - 6 * k) & 63] : '=';
+  }
+  return out;
+}
+
+std::string html_of(const Pictures& pictures) {
+  std::string out =
+      fmt::format("<figure><figcaption>{}</figcaption>\n<div class=\"pictures\">\n", escape(pictures.title));
+  for (const auto& picture : pictures.pictures)
+    out += fmt::format(
+        "<figure title=\"{}\"><img alt=\"{}\" "
+        "src=\"data:image/png;base64,{}\"><figcaption>{}</figcaption></figure>\n",
+        escape(picture.hint), escape(picture.caption), base64(picture.png), escape(picture.caption));
+  return out + "</div></figure>\n";
+}
+
 /// A picture with its title above it. A map's groups step back when one of them is pointed at in the legend.
 template <class Picture>
 std::string html_of(const Picture& picture) {

@@ -34,6 +34,8 @@ p{margin:8px 0;max-width:80ch;overflow-wrap:anywhere}
 .tile strong{font-size:20px;line-height:1.4;font-weight:600;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .tile.good strong{color:var(--good)}.tile.warning strong{color:var(--warning)}.tile.bad strong{color:var(--bad)}
 figure{margin:16px 0 22px;overflow-x:auto}
+.pictures{display:flex;flex-wrap:wrap;gap:10px}.pictures figure{margin:0;width:112px}.pictures img{display:block;max-width:112px;margin:auto}
+.pictures figcaption{font-size:11px;text-align:center;overflow-wrap:anywhere}
 figcaption{margin-bottom:8px;font-size:14px}
 svg{display:block;width:100%;min-width:640px;height:auto;font-size:11px;fill:var(--ink)}
 text{fill:var(--ink)}

@@ -44,7 +44,8 @@ std::string mapped_byte(std::uint8_t byte) {
   PreTokenizerScratch scratch;
   const char text[] = {static_cast<char>(byte)};
   scratch.pieces = {{0, 1}};
-  return std::string(map_bytes({text, 1}, scratch));
+  const std::string_view mapped = map_bytes({text, 1}, scratch);
+  return std::string(scratch.pieces.front().of(mapped));
 }
 
 class Learner {

@@ -34,7 +34,7 @@ const config::Schema& toy_schema() {
 }
 
 /// The phases of the program, and a phase that the table of commands does not know.
-const config::Schema* find_phase(const std::string& name) {
+const config::Schema* find_phase(const std::string& name, const std::string&) {
   const Command* command = find_command(name);
   const bool is_phase = command != nullptr && command->kind == CommandKind::kPhase;
   return is_phase || name == "toy" ? &toy_schema() : nullptr;
@@ -55,7 +55,7 @@ std::string error_of(const Words& words) {
 
 config::Config config_of(const Words& words) {
   const Arguments arguments = parse(words);
-  return config::load_config(*find_phase(arguments.job), arguments.sources);
+  return config::load_config(*find_phase(arguments.job, arguments.variant), arguments.sources);
 }
 
 class ScratchYaml {
@@ -171,7 +171,7 @@ TEST(Arguments, OptionsOfAPhase) {
 
 TEST(Arguments, TheJobOfRunAndPlan) {
   const ScratchYaml encode("job: encode\nmodel: {path: M}\n"), none("model: {path: M}\n"),
-      train("job: sample\n"), broken("job: [\n");
+      train("job: generate\n"), broken("job: [\n");
   struct Row {
     Words words;
     const char* job;
@@ -184,11 +184,11 @@ TEST(Arguments, TheJobOfRunAndPlan) {
       {{"plan", encode.path(), "--ranks", "1024"}, "encode", ""},
       {{"plan", "--job", "toy", "-m", "M"}, "toy", ""},
       {{"run", encode.path(), "--set", "job=toy"}, "toy", ""},
-      {{"run", encode.path(), "--set", "job=sample", "--job", "toy"}, "toy", ""},
+      {{"run", encode.path(), "--set", "job=generate", "--job", "toy"}, "toy", ""},
       {{"run"}, "", "which phase?"},
       {{"plan", "-m", "M"}, "", "which phase?"},
       {{"run", none.path()}, "", "has no `job:`"},
-      {{"run", train.path()}, "", "'sample' is not in this version"},
+      {{"run", train.path()}, "", "'generate' is not in this version"},
       {{"run", broken.path()}, "", "is not valid YAML"},
       {{"run", "/nonexistent.yaml"}, "", "No such file"},
       {{"run", "--job", "encod"}, "", "did you mean 'encode'?"},
@@ -207,9 +207,9 @@ TEST(Arguments, TheJobOfRunAndPlan) {
 }
 
 TEST(Arguments, AConfigForAnotherPhaseIsRefused) {
-  const ScratchYaml sample("job: sample\n"), broken("job: [\n");
+  const ScratchYaml sample("job: generate\n"), broken("job: [\n");
   EXPECT_THAT(error_of({"encode", sample.path()}),
-              HasSubstr("says 'job: sample', but the command is encode"));
+              HasSubstr("says 'job: generate', but the command is encode"));
   EXPECT_THAT(error_of(encode_with({"--set", "job=toy"})), HasSubstr("--set says 'job: toy'"));
   EXPECT_EQ(parse({"encode", broken.path()}).config_path, broken.path())
       << "load_config tells what is wrong with it";
@@ -248,9 +248,10 @@ TEST(Arguments, MistakesAreNamedWithTheNearestWord) {
       {{}, {"no command given", "usage: muster <command>"}},
       {{"encoed"}, {"unknown command 'encoed'; did you mean 'encode'?"}},
       {{"xyzzyxyzzy"},
-       {"unknown command 'xyzzyxyzzy'; commands are encode, train, infer, teleclass, run, plan, verify, "
+       {"unknown command 'xyzzyxyzzy'; commands are encode, train, infer, sample, teleclass, run, plan, "
+        "verify, "
         "search, info"}},
-      {{"sample"}, {"'sample' is not in this version"}},
+      {{"generate"}, {"'generate' is not in this version"}},
       {{"submit", "--help"}, {"'submit' is not in this version"}},
       {{"-m", "M", "encode"}, {"the command comes before its flags"}},
       {encode_with({"--batch-tokns", "4096"}),

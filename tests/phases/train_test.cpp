@@ -356,7 +356,7 @@ TEST(Train, GradientsThatAreNotFiniteNameTensorAndDocuments) {
   poison(model, "encoder.layer.1.output.dense.bias");
   const auto outcome = run(train(scratch, {"-m", model, "--epochs", "3", "--global-batch", "4"}));
   EXPECT_EQ(outcome.exit_code, 3) << outcome.output;
-  EXPECT_TRUE(outcome.contains("is not finite; the step is skipped. Documents of the batch: "))
+  EXPECT_TRUE(outcome.contains("is not finite; the step is skipped. Of the batch: "))
       << outcome.output;
   EXPECT_TRUE(outcome.contains("10 steps in a row")) << outcome.output;
 }

@@ -35,6 +35,10 @@ struct Key {
   std::string (*check)(const std::string& text) = nullptr;
   std::string value_name;            ///< "DIR" in --help; "" takes the choices or a word for the type
   HelpPlace help = HelpPlace::kLine;
+  /// Of the flags one that may stand without a value, and what it means then.
+  std::string bare_flag, bare_value;
+  /// Each value has a schema of its own (the tasks of train): it is read before all others.
+  bool chooses_schema = false;
 };
 
 class Schema {
@@ -46,12 +50,15 @@ class Schema {
   Schema& make_optional(const std::string& name);
   /// For a phase whose usual value is another one.
   Schema& set_default(const std::string& name, const std::string& default_value);
+  /// For a phase in whose words a key is said otherwise.
+  Schema& set_doc(const std::string& name, const std::string& doc);
   /// For a phase to which a key of all phases means nothing.
   Schema& remove(const std::string& name);
   /// For a phase whose results depend on a key that does not affect others'.
   Schema& set_affects(const std::string& name, AffectsResults affects);
   const std::vector<Key>& keys() const { return keys_; }
   const Key* find(const std::string& name) const;
+  const Key* chooser() const;  ///< the key that chooses between schemas; null when there is one schema
   const Key* find_flag(const std::string& flag) const;  ///< dashes and underscores are the same
 
  private:
@@ -108,6 +115,8 @@ struct Sources {
 Config load_config(const Schema& schema, const Sources& sources);
 /// `job:` of a config file, without checking the rest; "" when it has none.
 std::string read_job(const std::string& yaml_path);
+/// Any other single value by its dotted name, likewise: "train.task".
+std::string read_scalar(const std::string& yaml_path, const std::string& name);
 
 /// The keys every phase has (docs/reference.md); a phase adds its own.
 Schema common_schema();

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,12 +21,21 @@ InputFormat input_format_of_path(const std::string& path);
 /// or is a folder.
 std::vector<std::string> expand_input_paths(const std::vector<std::string>& paths);
 
+/// Rows are prompts for pictures: beside id and text they may have the columns (JSONL: keys) negative_prompt,
+/// seed, width, height, steps, guidance and count. A row gives `count` items, with the ids ID, ID_1, ID_2,
+/// ...; an item's text is a PromptRow as JSON. A row with a value that cannot be used is rejected.
+struct PromptInput {
+  std::uint32_t count = 1;  ///< of rows that do not say it
+};
+
 /// What to read: files, globs or lists of either, in order; each may be gzipped whatever its name.
 struct InputConfig {
   std::vector<std::string> paths;
   /// One for each path, put before the ids of its rows, so that files which both count from 0 can be read
   /// together; empty: none.
   std::vector<std::string> id_prefixes;
+  std::vector<std::string> texts;      ///< rows given as they are, in the place of `paths`
+  std::optional<PromptInput> prompts;  ///< nullopt: rows are texts
   InputFormat format =
       InputFormat::kAuto;        ///< kAuto goes by the name (.tsv .csv .jsonl .txt .h5/.hdf5, before .gz)
   std::string id_column = "id";  ///< empty: ids are indexes whatever the file holds
@@ -67,6 +77,8 @@ class ItemSource {
   /// Fills `item` or `reject`. Reuses their strings.
   virtual RowKind next(Item& item, Reject& reject) = 0;
   virtual const std::vector<std::string>& files() const = 0;
+  /// What a person should be told about the files opened so far, though their rows are good.
+  virtual std::vector<std::string> remarks() const { return {}; }
 };
 
 /// Text formats (not HDF5, which is io's). Does not look for duplicate ids.
@@ -77,7 +89,8 @@ class ItemSource {
 /// line; otherwise two columns are id and text, one column is text. JSONL rows are objects with a string
 /// under the text key and a string or number under the id key. An item without an id column (or key) has its
 /// row's index over all files as id; rejected rows are counted in it, so that ids do not move when a row is
-/// repaired. Ids are never altered: one that is empty or not valid UTF-8 rejects its row.
+/// repaired. Ids are never altered: one that is empty or not valid UTF-8 rejects its row. Prompts need no id
+/// column beside their header: a first row with the text column's name is one.
 std::unique_ptr<ItemSource> open_text_source(const InputConfig& config);
 /// The same from one stream, which may be gzipped; `name` goes into messages and files().
 std::unique_ptr<ItemSource> open_text_stream(std::unique_ptr<ByteSource> bytes, const std::string& name,

@@ -53,6 +53,29 @@ class H5RowWriter {
 /// aborted with code 7 (no close, no MPI_Finalize).
 void write_h5(const H5FileSpec& spec, comm::Communicator& world, const std::function<void(H5RowWriter&)>& fill);
 
+/// A result file that one rank writes alone, through the serial driver: small tables, and tensors by name. Nothing has the final
+/// name before finish(). OutputError when the disk refuses.
+class H5SerialFile {
+ public:
+  explicit H5SerialFile(const std::string& path);  ///< writes path + ".tmp"
+  ~H5SerialFile();                                 ///< removes an unfinished one
+  H5SerialFile(const H5SerialFile&) = delete;
+  H5SerialFile& operator=(const H5SerialFile&) = delete;
+  void attributes(const std::map<std::string, H5Attribute>& attributes);
+  void dataset(const H5Dataset& dataset, std::span<const std::byte> rows);
+  void strings(const std::string& name, std::span<const std::string> values);
+  /// float32 of any shape as GROUP/h5_link_name(name), with the name itself in the attribute `id`.
+  void tensor(const std::string& group, const std::string& name, std::span<const std::uint64_t> shape, std::span<const float> values);
+  void finish();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+/// Any text as the name of one object: % and / become %25 and %2F, a name of dots alone has them as %2E, and what is longer than 200
+/// bytes then is cut and ends with its SHA-256, so that two names never become one.
+std::string h5_link_name(const std::string& name);
+
 /// Embeddings for `search` and `--redo`: serial, read-only, never starts MPI.
 class H5Reader {
  public:
@@ -64,6 +87,8 @@ class H5Reader {
   std::vector<float> read_rows(const std::string& dataset, std::uint64_t first, std::uint64_t rows) const;
   std::vector<std::int32_t> read_i32(const std::string& dataset, std::uint64_t first, std::uint64_t rows) const;
   std::vector<std::uint8_t> read_u8(const std::string& dataset, std::uint64_t first, std::uint64_t rows) const;
+  std::vector<std::uint64_t> read_u64(const std::string& dataset, std::uint64_t first, std::uint64_t rows) const;
+  std::vector<float> read_tensor(const std::string& dataset) const;  ///< float32 of any shape, as one list
   std::vector<std::string> read_strings(const std::string& dataset, std::uint64_t first, std::uint64_t rows) const;
   std::map<std::string, H5Attribute> attributes() const;
 

@@ -3,11 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "muster/comm/session.h"
@@ -35,6 +37,15 @@ struct ItemView {
   std::uint32_t length = 0;
   bool truncated = false;
   std::span<const std::byte> payload;
+};
+
+/// Where a rank stands in a job.
+struct RankContext {
+  std::string directory;  ///< the output directory
+  io::Identity identity;  ///< of the job, on every rank
+  int rank = 0;
+  /// The ranks that work on an item together (ItemPhase::ranks_an_item), the one that leads first.
+  std::shared_ptr<comm::Communicator> group;
 };
 
 /// Works on micro-batches, one thread at a time. Made once a worker thread.
@@ -72,6 +83,7 @@ struct Footprint {
   double worker_bytes = 0;      ///< activations of a worker thread at the batch budget
   double flops_per_second = 1;  ///< a worker's expected rate; from a table by device and dtype
   plan::CostModel flops;        ///< floating-point operations of an item by its length
+  std::vector<std::pair<std::string, std::string>> details;  ///< more lines for a plan: name and value
 };
 
 /// A phase that works item by item: items, cost, run, publish. Constructed on every rank, before MPI for
@@ -87,8 +99,27 @@ class ItemPhase {
   virtual Footprint footprint() const { return {}; }
   /// Bytes of result a row, to check the disk before any work.
   virtual std::uint64_t result_bytes() const = 0;
+  /// So many neighbouring ranks work on an item together. The first of them leads: it alone gets items.
+  virtual int ranks_an_item(int /*ranks*/) const { return 1; }
+  /// Worker threads that a rank may have.
+  virtual int most_workers() const { return std::numeric_limits<int>::max(); }
+  /// Every rank, once, after the directory is locked and before load(). Not called where no job runs.
+  virtual void join(const RankContext& /*context*/) {}
   /// Loads what workers share. Every rank, once, after the directory is locked and checked.
   virtual void load() {}
+  /// In the place of workers on a rank that does not lead: does what the leader asks for until that calls
+  /// dismiss(). `alive` tells the watchdog that it goes on.
+  virtual void serve(const std::function<void()>& /*alive*/) {}
+  /// On a rank that leads, behind its last item.
+  virtual void dismiss() {}
+  /// Called for each result before it is made durable, one at a time, on a thread of its own while the
+  /// workers go on: writes files beside the record, and makes the record what publish() finds. Empty: nothing
+  /// to do.
+  virtual std::function<void(formats::Record&)> seal() { return {}; }
+  /// Whether the files that a durable result stands for are as they were; an item whose are not is done
+  /// again. Empty: there are none.
+  using IntactCheck = std::function<bool(std::uint64_t row, std::span<const std::byte> payload)>;
+  virtual IntactCheck is_intact(const std::string& /*directory*/) const { return {}; }
   virtual std::unique_ptr<ItemWorker> make_worker() = 0;
   /// Collective: writes the final files; returns their names relative to the output directory, on every rank.
   virtual std::vector<std::string> publish(PublishContext& context) = 0;
@@ -129,6 +160,9 @@ struct Pipeline {
 /// A phase as commands see it. One line in registry.cpp makes it known.
 struct PhaseInfo {
   std::string name;  ///< the command: "encode"
+  /// Phases of one name stand one behind another in the registry: the value that asks for this one, of the
+  /// key that chooses between their schemas.
+  std::string variant;
   std::string item;  ///< plural, for figures: "documents"
   std::string unit;  ///< of an item's length: "tokens"
   config::Schema schema;
@@ -146,6 +180,11 @@ struct PhaseInfo {
 using Registry = std::vector<PhaseInfo>;
 /// The phases of this program.
 Registry all_phases();
-const PhaseInfo* find_phase(const Registry& registry, const std::string& name);
+/// Null when there is none of that name; the first of the name when it has no such variant.
+const PhaseInfo* find_phase(const Registry& registry, const std::string& name,
+                            const std::string& variant = "");
+/// The phase `name` of the job in a directory whose resolved.yaml tells the variant.
+const PhaseInfo* find_phase_of(const Registry& registry, const std::string& name,
+                               const std::string& directory);
 
 }  // namespace muster::phases

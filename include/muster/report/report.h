@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -122,7 +123,19 @@ struct Map {
   Rest rest = Rest::kNone;
 };
 
-using Block = std::variant<Paragraph, Facts, Table, Preformatted, Timeline, Bars, Histogram, Curves, Map>;
+/// Small pictures side by side, each inside the page; keep their number times their size low.
+struct Pictures {
+  struct Picture {
+    std::vector<std::byte> png;
+    std::string caption;
+    std::string hint;  ///< shown under the mouse
+  };
+  std::string title;
+  std::vector<Picture> pictures;
+};
+
+using Block =
+    std::variant<Paragraph, Facts, Table, Preformatted, Timeline, Bars, Histogram, Curves, Map, Pictures>;
 
 enum class Fold : std::uint8_t { kOpen, kFolded };
 struct Section {

@@ -7,6 +7,7 @@
 
 #include "muster/core/error.h"
 #include "muster/core/strings.h"
+#include "muster/formats/item_source.h"
 
 namespace muster::phases {
 namespace {
@@ -17,6 +18,25 @@ std::string from_start_folder(const std::string& path, const std::string& start_
   const auto there = std::filesystem::path(start_folder) / path;
   const bool is_glob = path.find_first_of("*?[") != std::string::npos;
   return is_glob || std::filesystem::exists(there) ? there.string() : path;
+}
+
+// A word that may be a path or something else (a prompt): changed only when there is such a file. PATH:SCALE
+// is one, too.
+std::string perhaps_from_start_folder(const std::string& word, const std::string& start_folder) {
+  if (word.empty() || word.front() == '/' || start_folder.empty()) return word;
+  const auto there = (std::filesystem::path(start_folder) / word).string();
+  const auto without_scale = there.substr(0, there.rfind(':'));
+  std::error_code ignored;
+  if (std::filesystem::exists(there, ignored)) return there;
+  if (without_scale.size() > start_folder.size() + 1 && std::filesystem::exists(without_scale, ignored))
+    return there;
+  try {
+    return word.find_first_of("*?[") == std::string::npos || formats::expand_input_paths({there}).empty()
+               ? word
+               : there;
+  } catch (const core::DataError&) {
+    return word;
+  }
 }
 
 std::string yaml_list(const std::vector<std::string>& values) {
@@ -36,7 +56,7 @@ FinishedJob::FinishedJob(const Registry& registry, const std::string& directory)
         directory));
   }
   manifest_ = std::move(*manifest);
-  info_ = find_phase(registry, manifest_.job);
+  info_ = find_phase_of(registry, manifest_.job, directory);
   if (info_ == nullptr)
     throw core::DataError(
         fmt::format("{} was made by '{}', which this program does not have", directory, manifest_.job));
@@ -50,7 +70,14 @@ FinishedJob::FinishedJob(const Registry& registry, const std::string& directory)
     for (auto& input : inputs) input = from_start_folder(input, start);
     sources.sets.emplace_back("input.path", yaml_list(inputs));
   }
-  for (const char* file : {"model.path", "report.labels", "taxonomy.classes", "taxonomy.hierarchy"}) {
+  for (const char* words : {"input.prompts", "sample.adapters"}) {
+    if (info_->schema.find(words) == nullptr) continue;
+    auto found = config_.strings(words);
+    for (auto& word : found) word = perhaps_from_start_folder(word, start);
+    sources.sets.emplace_back(words, yaml_list(found));
+  }
+  for (const char* file : {"model.path", "report.labels", "taxonomy.classes", "taxonomy.hierarchy",
+                           "input.latents", "sample.clip_model"}) {
     if (info_->schema.find(file) != nullptr)
       sources.sets.emplace_back(file, core::json_quote(from_start_folder(config_.string(file), start)));
   }

@@ -14,7 +14,7 @@ namespace muster::phases {
 namespace {
 
 const PhaseInfo& phase_of(const Registry& registry, const JobRecord& record) {
-  const auto* phase = find_phase(registry, record.job);
+  const auto* phase = find_phase_of(registry, record.job, record.directory);
   if (phase == nullptr) {
     throw core::DataError(
         fmt::format("{} was made by '{}', which this program does not have", record.directory, record.job));

@@ -169,7 +169,9 @@ report::Bar time_bar(const RankActivity& rank) {
 
 double balance_of(const StartRecord& start) {
   std::vector<double> busy;
-  for (const auto& rank : start.ranks) busy.push_back(rank.busy / std::max(rank.workers, 1));
+  for (const auto& rank : start.ranks) {
+    if (rank.workers > 0) busy.push_back(rank.busy / rank.workers);  // the others help one of these
+  }
   return plan::balance(busy);
 }
 

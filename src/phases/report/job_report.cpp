@@ -23,6 +23,7 @@ using report::Unit;
 constexpr std::size_t kTimelines = 6;  // of a job that was started more often, the last ones
 constexpr std::size_t kRanksListed = 40;
 constexpr std::size_t kKindsListed = 20;
+constexpr std::size_t kFilesListed = 100;
 constexpr std::size_t kReasonBytes = 300;
 
 std::string count(std::uint64_t value) {
@@ -296,8 +297,15 @@ report::Section identity_section(const JobRecord& record) {
   }
   report::Table files;
   files.columns = {{"file"}, {"size", Align::kRight}, {"SHA-256"}};
-  for (const auto& file : record.manifest->files)
+  const auto& all = record.manifest->files;
+  for (const auto& file : all) {
+    if (files.rows.size() == kFilesListed) {
+      files.note =
+          fmt::format("The first {} of {} files; manifest.json has all.", kFilesListed, count(all.size()));
+      break;
+    }
     files.rows.push_back({file.name, bytes(static_cast<double>(file.bytes)), file.sha256});
+  }
   return {.title = "What was run", .blocks = {std::move(facts), std::move(files)}};
 }
 

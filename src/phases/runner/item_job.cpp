@@ -12,6 +12,7 @@
 #include "muster/core/fault.h"
 #include "muster/core/file.h"
 #include "muster/core/log.h"
+#include "muster/core/strings.h"
 #include "phases/runner/item_job_impl.h"
 #include "phases/runner/progress.h"
 #include "phases/runner/window_feeder.h"
@@ -44,6 +45,7 @@ core::ExitCode ItemJob::run() {
   open_directory();
   comm::collectively(world_, [&] { survey(); });
   if (open_run() == io::Opened::kFinished) return report_finished();
+  join_group();
   comm::collectively(world_, [&] { check_room(run_->path()); });
   try {
     watch();
@@ -57,10 +59,49 @@ core::ExitCode ItemJob::run() {
 }
 
 void ItemJob::create_phase() {
-  workers_ = workers();
   phase_ = request_.phase.create({config_, device_});
+  workers_ = std::min(workers(), phase_->most_workers());
   phase_->cut().validate();
   schedule_from_name(config_.string("run.schedule"));
+}
+
+void ItemJob::join_group() {
+  group_size_ = phase_->ranks_an_item(world_.size());
+  std::string words;  // names and values, each behind a zero byte
+  for (const auto& [name, value] : identity_) words += '\0' + name + '\0' + value;
+  words = world_.broadcast_string(words);
+  const auto parts = core::split(words, '\0');
+  io::Identity identity;
+  for (std::size_t i = 1; i + 1 < parts.size(); i += 2) identity[parts[i]] = parts[i + 1];
+  if (serves()) workers_ = 0;
+  auto group = std::make_shared<comm::Communicator>(world_.split(world_.rank() / group_size_, world_.rank()));
+  comm::collectively(world_, [&] {
+    phase_->join({.directory = run_->path(),
+                  .identity = std::move(identity),
+                  .rank = world_.rank(),
+                  .group = std::move(group)});
+  });
+}
+
+// Every rank looks at its share of what earlier starts recorded; rank 0 gets all rows whose files are gone.
+std::vector<std::uint64_t> ItemJob::lost_rows() {
+  const auto is_intact = phase_->is_intact(run_->path());
+  if (!is_intact) return {};
+  std::vector<std::string> mine;
+  comm::collectively(world_, [&] {
+    const auto share = static_cast<std::uint64_t>(world_.size()),
+               own = static_cast<std::uint64_t>(world_.rank());
+    run_->for_each_ref(run_->journal(), [&](const io::JournalEntry& entry, const formats::RecordRef& ref) {
+      if (ref.kind != formats::RecordKind::kResult || ref.item % share != own) return;
+      if (!is_intact(ref.item, run_->payload(entry.segment, ref))) mine.push_back(std::to_string(ref.item));
+    });
+  });
+  std::vector<std::uint64_t> rows;
+  for (const auto& list : world_.gather_strings(core::join(mine, ","))) {
+    if (list.empty()) continue;
+    for (const auto& row : core::split(list, ',')) rows.push_back(std::stoull(row));
+  }
+  return rows;
 }
 
 io::Opened ItemJob::open_run() {
@@ -70,6 +111,7 @@ io::Opened ItemJob::open_run() {
   });
   survey_.rows = world_.broadcast_value(survey_.rows);
   const auto opened = run_->open(identity_, world_);
+  const auto lost = opened == io::Opened::kResumed ? lost_rows() : std::vector<std::uint64_t>();
   comm::collectively(world_, [&] {
     if (!is_root() || opened == io::Opened::kFinished) return;
     if (opened == io::Opened::kNew) forget_activity(run_->path());
@@ -78,6 +120,10 @@ io::Opened ItemJob::open_run() {
     if (!std::filesystem::exists(run_->file("manifest.json"))) write_resolved();
     write_rejects();
     status_ = row_status(*run_, run_->journal(), survey_.rows);
+    for (const auto row : lost) status_.at(row) = RowStatus::kOpen;
+    if (!lost.empty())
+      core::log::warning("{} finished {} are gone or damaged on disk; they are done again", lost.size(),
+                         request_.phase.item);
     if (request_.retry_failed)
       std::replace(status_.begin(), status_.end(), RowStatus::kFailed, RowStatus::kOpen);
     done_before_ = static_cast<std::uint64_t>(
@@ -117,6 +163,7 @@ ItemJob::Outcome ItemJob::compute() {
   WindowFeeder::Config feed{.window_items = static_cast<std::uint64_t>(config_.integer("run.window_items")),
                             .schedule = schedule_from_name(config_.string("run.schedule")),
                             .workers = workers_,
+                            .ranks_an_item = group_size_,
                             .next_item =
                                 [&](formats::Item& item) {
                                   while (items->next(item)) {
@@ -133,15 +180,19 @@ ItemJob::Outcome ItemJob::compute() {
                                           .total = survey_.rows,
                                           .done_before = done_before_,
                                           .planned = &planned,
+                                          .ranks_an_item = group_size_,
                                           .max_seconds = config_.duration("run.max_time") - (begin - start_),
                                           .on_time_up = [this] { request_stop("run.max_time is reached"); }});
   }
   bool stopped = false;
+  const Role role = serves() ? Role::kServes : Role::kLeads;
   {
+    Sealer results(phase_->seal(), *run_);
     WindowFeeder feeder(*phase_, {world_.duplicate(), world_.duplicate()}, activity, std::move(feed));
     WorkerPool pool(
-        {*phase_, *run_, activity, queue_},
+        {*phase_, results, activity, queue_},
         {.workers = workers_,
+         .role = role,
          .on_truncate = config_.string("run.on_truncate") == "fail" ? OnTruncate::kFail : OnTruncate::kWarn,
          .had_success = done_before_ > 0 || request_.retry_failed,
          .on_fatal = [this](const std::exception& error) { die(error); }});
@@ -150,9 +201,12 @@ ItemJob::Outcome ItemJob::compute() {
       }
       queue_.close();
       recorder_->main_does(WaitsFor::kEnd);
+      // Whoever serves waits for its leader here.
       pool.join();
+      if (role == Role::kLeads) phase_->dismiss();
       totals_ = pool.totals();
       stopped = queue_.stopped();
+      results.flush();
       run_->flush();
       activity.main_waits("the other ranks", WaitsFor::kEnd);
       world_.barrier();  // the work service of rank 0 must outlive every request

@@ -26,6 +26,9 @@ class ItemJob : private JobFrame {
  private:
   // Before the work: every error here is agreed on by all ranks.
   void create_phase();
+  void join_group();
+  bool serves() const { return world_.rank() % group_size_ != 0; }  ///< helps another rank with its items
+  std::vector<std::uint64_t> lost_rows();
   io::Opened open_run();
   core::ExitCode dry_run();
   void check_room(const std::string& directory);
@@ -44,6 +47,7 @@ class ItemJob : private JobFrame {
   core::ExitCode final_code() const;
 
   std::unique_ptr<ItemPhase> phase_;
+  int group_size_ = 1;  ///< ranks that work on an item together
   std::vector<RowStatus> status_;
   std::uint64_t done_before_ = 0;
   BatchQueue queue_;
@@ -53,7 +57,7 @@ class ItemJob : private JobFrame {
   double publish_seconds_ = 0;
   std::vector<std::string> files_;
   std::vector<std::uint64_t> failed_rows_;
-  std::vector<double> busy_;  ///< busy seconds of every rank
+  std::vector<double> busy_;  ///< busy seconds of every rank that gets items
   std::uint64_t items_done_ = 0, length_done_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 
 #include "muster/core/clock.h"
 #include "muster/core/file.h"
@@ -67,7 +68,9 @@ core::ExitCode ItemJob::final_code() const {
 core::ExitCode ItemJob::finish(Outcome outcome) {
   survey_.rejected = world_.broadcast_value(survey_.rejected);
   const auto code = outcome == Outcome::kStopped ? core::ExitCode::kStopped : final_code();
-  busy_ = world_.all_gather_value(totals_.busy_seconds);
+  const auto busy = world_.all_gather_value(totals_.busy_seconds);
+  for (std::size_t rank = 0; rank < busy.size(); rank += static_cast<std::size_t>(group_size_))
+    busy_.push_back(busy[rank]);
   items_done_ = world_.all_reduce_value(totals_.items, comm::Op::kSum);
   length_done_ = world_.all_reduce_value(totals_.length, comm::Op::kSum);
   write_metrics();
@@ -150,7 +153,17 @@ void ItemJob::summarize(core::ExitCode code) const {
       core::human_duration(seconds), static_cast<double>(items_done_) / computing, request_.phase.item,
       static_cast<double>(length_done_) / computing, request_.phase.unit, plan::balance(busy_), world_.size(),
       fact("truncated"), survey_.rejected, failed_rows_.size());
-  for (const auto& file : files_) core::log::info("wrote {}", run_->file(file));
+  std::map<std::string, std::uint64_t> in_folders;  // thousands of pictures, say
+  for (const auto& file : files_) {
+    const auto slash = file.find('/');
+    if (slash == std::string::npos) {
+      core::log::info("wrote {}", run_->file(file));
+    } else {
+      ++in_folders[file.substr(0, slash)];
+    }
+  }
+  for (const auto& [folder, count] : in_folders)
+    core::log::info("wrote {} files in {}", count, run_->file(folder));
 }
 
 }  // namespace muster::phases

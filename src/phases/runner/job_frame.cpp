@@ -127,6 +127,7 @@ void JobFrame::survey() {
                                       survey_.rejected, survey_.rows + survey_.rejected,
                                       rejects_.substr(0, rejects_.find('\n'))));
   }
+  for (const auto& remark : survey_.remarks) core::log::warning("{}", remark);
   if (survey_.replaced_utf8 > 0) {
     core::log::warning("{} items have bytes that are not UTF-8; they became U+FFFD", survey_.replaced_utf8);
   }

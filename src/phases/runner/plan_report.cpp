@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "muster/core/checked.h"
 #include "muster/core/clock.h"
 #include "phases/runner/schedule.h"
 #include "phases/runner/survey.h"
@@ -29,7 +30,8 @@ PlanReport plan_report(const PhaseInfo& info, const config::Config& config, cons
   const auto schedule = schedule_from_name(config.string("run.schedule"));
   const auto window_items = static_cast<std::size_t>(config.integer("run.window_items"));
   const Footprint footprint = phase.footprint();
-  std::vector<double> loads(static_cast<std::size_t>(ranks), 0.0);
+  const int leaders = core::ceil_div(ranks, phase.ranks_an_item(ranks));
+  std::vector<double> loads(static_cast<std::size_t>(leaders), 0.0);
   std::vector<std::uint32_t> lengths;
   std::uint32_t longest = 0;
   double flops = 0;
@@ -53,7 +55,7 @@ PlanReport plan_report(const PhaseInfo& info, const config::Config& config, cons
   report.balance = plan::balance(loads);
   const double workers =
       config.is_auto("run.workers") ? 1 : static_cast<double>(config.integer("run.workers"));
-  report.wall_seconds = flops * report.balance / ranks / (footprint.flops_per_second * workers);
+  report.wall_seconds = flops * report.balance / leaders / (footprint.flops_per_second * workers);
   report.rank_bytes = rank_bytes(footprint, workers);
   const double output = static_cast<double>(phase.result_bytes()) * static_cast<double>(report.items);
 
@@ -67,7 +69,8 @@ PlanReport plan_report(const PhaseInfo& info, const config::Config& config, cons
                            report.truncated));
   row("length", fmt::format("{} {}, longest {}", report.length, info.unit, longest));
   row("micro-batches", fmt::format("{} of at most {} {}", report.batches, cut.batch_tokens, info.unit));
-  row(info.item + " a rank", fmt::format("{:.1f} on average", static_cast<double>(report.items) / ranks));
+  row(info.item + (leaders < ranks ? " a group of ranks" : " a rank"),
+      fmt::format("{:.1f} on average", static_cast<double>(report.items) / leaders));
   row("balance (max/mean)", fmt::format("{:.4f}", report.balance));
   row("work", fmt::format("{:.1f} TFLOP, {:.0f} GFLOP/s expected a worker, {:.0f} worker(s) a rank",
                           flops / 1e12, footprint.flops_per_second / 1e9, workers));
@@ -77,6 +80,7 @@ PlanReport plan_report(const PhaseInfo& info, const config::Config& config, cons
       fmt::format("{}: program {}, weights {}, {:.0f} worker(s) x {}", core::human_bytes(report.rank_bytes),
                   core::human_bytes(kBaseBytes), core::human_bytes(footprint.weight_bytes), workers,
                   core::human_bytes(footprint.worker_bytes)));
+  for (const auto& [name, value] : footprint.details) row(name, value);
   row("output", fmt::format("{} (twice that on disk while it is published)", core::human_bytes(output)));
   return report;
 }

@@ -77,7 +77,7 @@ std::string ProgressLine::line() const {
   for (const auto& beat : watchdog_.read_board()) {
     done += beat.done;
     work += beat.work;
-    if (beat.work < least) {
+    if (rank % config_.ranks_an_item == 0 && beat.work < least) {
       least = beat.work;
       slowest = rank;
     }

@@ -25,8 +25,9 @@ class ProgressLine {
   struct Config {
     std::string item = "items";
     std::uint64_t total = 0;
-    std::uint64_t done_before = 0;  ///< by earlier starts
+    std::uint64_t done_before = 0;         ///< by earlier starts
     const PlannedWork* planned = nullptr;  ///< none: the ETA counts items
+    int ranks_an_item = 1;                 ///< of so many ranks only the first has figures of its own
     double max_seconds = 0;  ///< calls `on_time_up` once after that many seconds; infinity: never
     std::function<void()> on_time_up;
   };

@@ -41,9 +41,10 @@ std::string lines_of_other_starts(const std::string& path, const std::string& st
 
 Recorder::Recorder(Config config)
     : config_(std::move(config)),
-      most_spans_(std::clamp<std::size_t>(kSpansOfAJob / (static_cast<std::size_t>(config_.who.ranks) *
-                                                          static_cast<std::size_t>(config_.who.workers)),
-                                          16, 512)),
+      most_spans_(
+          std::clamp<std::size_t>(kSpansOfAJob / (static_cast<std::size_t>(config_.who.ranks) *
+                                                  static_cast<std::size_t>(std::max(config_.who.workers, 1))),
+                                  16, 512)),
       activity_(config_.who),
       lanes_(static_cast<std::size_t>(config_.who.workers)),
       last_change_(config_.zero) {

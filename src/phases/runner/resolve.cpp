@@ -16,7 +16,7 @@ void resolve_auto(config::Config& config, device::Kind kind, CpuBf16 bf16) {
     config.resolve("run.dtype", cpu ? (bf16 == CpuBf16::kInHardware ? "bf16" : "fp32") : "fp16");
   }
   if (config.is_auto("run.device")) config.resolve("run.device", cpu ? "cpu" : "cuda");
-  if (config.is_auto("run.batch_tokens")) {
+  if (config.schema().find("run.batch_tokens") != nullptr && config.is_auto("run.batch_tokens")) {
     config.resolve("run.batch_tokens", std::to_string(cpu ? kCpuBatchTokens : kCudaBatchTokens));
   }
   if (config.is_auto("run.backend")) config.resolve("run.backend", cpu ? "mpi" : "nccl");

@@ -12,6 +12,7 @@
 #include "muster/core/error.h"
 #include "muster/core/strings.h"
 #include "muster/io/hdf5_results.h"
+#include "phases/runner/prompt_input.h"
 
 namespace muster::phases {
 namespace {
@@ -102,6 +103,7 @@ Survey survey_input(const formats::InputConfig& config, const RejectSink& reject
     digest_part(digest, item.id);
     digest_part(digest, item.text);
   }
+  survey.remarks = source->remarks();
   const std::uint64_t accepted = seen.size();
   const auto places = suspects(seen);
   seen = {};
@@ -145,12 +147,16 @@ bool AcceptedItems::next(formats::Item& item) {
 }
 
 formats::InputConfig input_of(const config::Config& config) {
-  return {.paths = config.strings("input.path"),
-          .id_prefixes = config.strings("input.id_prefix"),
-          .format = formats::input_format_from_name(config.string("input.format")),
-          .id_column = config.string("input.id"),
-          .text_column = config.string("input.text"),
-          .limit = static_cast<std::uint64_t>(config.integer("run.limit"))};
+  formats::InputConfig input{.paths = config.strings("input.path"),
+                             .id_prefixes = config.strings("input.id_prefix"),
+                             .texts = {},
+                             .prompts = std::nullopt,
+                             .format = formats::input_format_from_name(config.string("input.format")),
+                             .id_column = config.string("input.id"),
+                             .text_column = config.string("input.text"),
+                             .limit = static_cast<std::uint64_t>(config.integer("run.limit"))};
+  if (config.schema().find(kPromptsKey) != nullptr) add_prompts(config, input);
+  return input;
 }
 
 }  // namespace muster::phases

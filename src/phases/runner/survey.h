@@ -18,7 +18,8 @@ struct Survey {
   std::uint64_t rejected = 0;
   std::uint64_t replaced_utf8 = 0;  ///< items with bytes that became U+FFFD
   std::uint64_t text_bytes = 0;
-  std::string digest;  ///< SHA-256 over ids and texts of the accepted items, in order
+  std::vector<std::string> remarks;  ///< of the reader, for people
+  std::string digest;                ///< SHA-256 over ids and texts of the accepted items, in order
   std::vector<std::uint64_t>
       duplicates;  ///< places, among the rows the reader accepts, of later rows with a known id
 };

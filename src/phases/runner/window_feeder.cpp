@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "muster/core/checked.h"
 #include "muster/core/error.h"
 #include "muster/core/fault.h"
 
@@ -25,7 +26,7 @@ WindowFeeder::WindowFeeder(const ItemPhase& phase, Channels channels, Activity& 
       activity_(activity),
       config_(std::move(config)),
       cut_(phase.cut()),
-      loads_(static_cast<std::size_t>(communicator_.size()), 0.0) {
+      loads_(static_cast<std::size_t>(core::ceil_div(communicator_.size(), config_.ranks_an_item)), 0.0) {
   if (config_.schedule == Schedule::kDynamic) {
     service_ =
         std::make_unique<comm::WorkService>(std::move(channels.service), [this](int) { return hand_out(); });
@@ -67,7 +68,7 @@ bool WindowFeeder::next(Want want, BatchQueue& queue) {
   low_water_ = std::max(batches.size() / 4, static_cast<std::size_t>(config_.workers) + 1);
   queue.push(std::move(batches));
   activity_.recorder().main_does(WaitsFor::kOther);
-  if (config_.schedule == Schedule::kDynamic) fetch_dynamic(queue);
+  if (config_.schedule == Schedule::kDynamic && gets_items()) fetch_dynamic(queue);
   ++window_;
   return true;
 }
@@ -124,8 +125,9 @@ std::vector<std::string> WindowFeeder::deal(const std::vector<std::string>& prep
   const auto queues = dynamic ? plan::deal_balanced(window.batches, one_queue) : window.deal;
   std::vector<std::string> shares(static_cast<std::size_t>(communicator_.size()));
   const std::lock_guard lock(pool_mutex_);
-  for (std::size_t rank = 0; rank < queues.size(); ++rank) {
-    for (const auto batch : queues[rank]) {
+  for (std::size_t leader = 0; leader < queues.size(); ++leader) {
+    const std::size_t rank = leader * static_cast<std::size_t>(config_.ranks_an_item);
+    for (const auto batch : queues[leader]) {
       std::string packed;
       for (const auto index : window.batches[batch].items) pack_item(packed, items[index]);
       pack_batch(dynamic ? pool_.emplace_back() : shares[rank], batch_number_++, packed);

@@ -30,6 +30,7 @@ class WindowFeeder {
     std::uint64_t window_items = 65536;
     Schedule schedule = Schedule::kBalanced;
     int workers = 1;
+    int ranks_an_item = 1;  ///< only every so many-th rank gets items
     /// Rank 0: the next item that is still to do; false at the end.
     std::function<bool(formats::Item&)> next_item;
     /// Rank 0: one line of plan.jsonl a window.
@@ -56,6 +57,7 @@ class WindowFeeder {
   void note_plan(std::span<const std::uint32_t> lengths, std::span<const plan::MicroBatch> batches);
   void fetch_dynamic(BatchQueue& queue);
   std::optional<std::string> hand_out();
+  bool gets_items() const { return communicator_.rank() % config_.ranks_an_item == 0; }
 
   const ItemPhase& phase_;
   comm::Communicator communicator_;
@@ -66,7 +68,7 @@ class WindowFeeder {
   std::uint64_t batch_number_ = 0;
   std::size_t low_water_ = 1;       ///< batches left when the next window is fetched
   std::uint64_t window_count_ = 0;  ///< items of the window in hand (rank 0)
-  std::vector<double> loads_;       ///< rank 0: cost dealt to each rank so far
+  std::vector<double> loads_;       ///< rank 0: cost dealt so far to each rank that gets items
   std::mutex pool_mutex_;
   std::deque<std::string> pool_;  ///< rank 0, dynamic: packed batches not handed out yet
   std::unique_ptr<comm::WorkService> service_;

@@ -27,6 +27,10 @@ formats::Record failure_record(std::uint64_t row, std::string_view reason) {
 
 WorkerPool::WorkerPool(Surroundings around, Config config)
     : around_(around), config_(std::move(config)), any_success_(config_.had_success) {
+  if (config_.role == Role::kServes) {
+    threads_.emplace_back([this] { serve(); });
+    return;
+  }
   for (int i = 0; i < config_.workers; ++i) threads_.emplace_back([this, i] { work(i); });
 }
 
@@ -56,6 +60,17 @@ void WorkerPool::work(int number) {
       run_batch(*worker, number, *batch);
       recorder.worker_waits(number);
     }
+  } catch (const std::exception& error) {
+    config_.on_fatal(error);
+  }
+}
+
+void WorkerPool::serve() {
+  try {
+    around_.phase.serve([&] {
+      around_.activity.batch_begins("what its leader asks for");
+      around_.activity.batch_ends();
+    });
   } catch (const std::exception& error) {
     config_.on_fatal(error);
   }
@@ -113,7 +128,7 @@ void WorkerPool::run_batch(ItemWorker& worker, int number, const Batch& batch) {
   double saving = 0;
   {
     const core::ScopedTimer timer(&saving);
-    around_.run.append(std::move(records));
+    around_.results.append(std::move(records));
   }
   recorder.saved(saving);
   around_.activity.watchdog().add_progress(count, length, busy);

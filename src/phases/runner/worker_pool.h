@@ -7,14 +7,16 @@
 #include <thread>
 #include <vector>
 
-#include "muster/io/run_directory.h"
 #include "muster/phases/item_phase.h"
 #include "phases/runner/activity.h"
 #include "phases/runner/batch_queue.h"
+#include "phases/runner/sealer.h"
 
 namespace muster::phases {
 
 enum class OnTruncate { kWarn, kFail };
+/// Whether a rank works on items, or helps the one that does.
+enum class Role { kLeads, kServes };
 
 /// What a rank's workers did in this start.
 struct PoolTotals {
@@ -26,17 +28,18 @@ struct PoolTotals {
   double busy_seconds = 0;     ///< inside ItemWorker::run, summed over workers
 };
 
-/// A rank's worker threads: take batches from the queue, run them, hand the records to the run directory.
+/// A rank's worker threads: take batches from the queue, run them, hand the records on to be made durable.
 class WorkerPool {
  public:
   struct Surroundings {
     ItemPhase& phase;
-    io::RunDirectory& run;
+    Sealer& results;
     Activity& activity;
     BatchQueue& queue;
   };
   struct Config {
     int workers = 1;
+    Role role = Role::kLeads;
     OnTruncate on_truncate = OnTruncate::kWarn;
     /// Items of this job have succeeded before, so one that fails now is not a sign that all will.
     bool had_success = false;
@@ -51,6 +54,7 @@ class WorkerPool {
 
  private:
   void work(int number);
+  void serve();
   void run_batch(ItemWorker& worker, int number, const Batch& batch);
   void run_items(ItemWorker& worker, std::span<const ItemView> items, std::vector<formats::Record>& records);
   void halve_for_memory(ItemWorker& worker, std::span<const ItemView> items, std::size_t bytes,

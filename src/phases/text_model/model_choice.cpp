@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kSchemaVersion = 1;
 
 bool is_model_folder(const fs::path& path) {
-  return fs::is_directory(path) && (fs::exists(path / "config.json") || fs::exists(path / "modules.json"));
+  const auto has = [&](const char* name) { return fs::exists(path / name); };
+  return fs::is_directory(path) && (has("config.json") || has("modules.json") || has("model_index.json"));
 }
 
 fs::path hub_cache() {
@@ -60,14 +61,6 @@ std::string digest_files(const std::string& folder, const std::vector<std::strin
   core::Sha256 sha;
   for (const auto& name : names) sha.update(name + "\n" + core::sha256_file(folder + "/" + name) + "\n");
   return sha.finish_hex();
-}
-
-// Measured GFLOP/s of one worker on whole tiles; only `plan` uses them.
-double expected_rate(const device::Device& device, models::ComputeType type) {
-  if (device.kind == device::Kind::kCuda) return type == models::ComputeType::kFp32 ? 40e12 : 300e12;
-  if (type == models::ComputeType::kInt8) return 650e9;
-  if (type == models::ComputeType::kBf16) return device::cpu_has_bf16() ? 430e9 : 2e9;
-  return 200e9;
 }
 
 }  // namespace
@@ -143,8 +136,8 @@ std::string find_model_folder(const std::string& model) {
         "Hugging Face cache",
         model));
   }
-  throw core::DataError(
-      fmt::format("{} is not a model folder: it has neither config.json nor modules.json", model));
+  throw core::DataError(fmt::format(
+      "{} is not a model folder: it has neither config.json, modules.json nor model_index.json", model));
 }
 
 ModelChoice choose_folder(const config::Config& config, const device::Device& device) {
@@ -214,6 +207,13 @@ std::map<std::string, io::H5Attribute> model_attributes(const models::EncoderDes
 std::string attribute_name(std::string identity_name) {
   std::replace(identity_name.begin(), identity_name.end(), '.', '_');
   return identity_name;
+}
+
+double expected_rate(const device::Device& device, models::ComputeType type) {
+  if (device.kind == device::Kind::kCuda) return type == models::ComputeType::kFp32 ? 40e12 : 300e12;
+  if (type == models::ComputeType::kInt8) return 650e9;
+  if (type == models::ComputeType::kBf16) return device::cpu_has_bf16() ? 430e9 : 2e9;
+  return 200e9;
 }
 
 Footprint encoder_footprint(const models::EncoderDescription& description, const ModelChoice& choice,

@@ -37,6 +37,8 @@ std::map<std::string, io::H5Attribute> model_attributes(const models::EncoderDes
                                                         const ModelChoice& choice);
 /// "model.sha256" -> "model_sha256"
 std::string attribute_name(std::string identity_name);
+/// Measured floating-point operations a second of one worker; only plans use them.
+double expected_rate(const device::Device& device, models::ComputeType type);
 Footprint encoder_footprint(const models::EncoderDescription& description, const ModelChoice& choice,
                             std::uint64_t batch_tokens);
 

@@ -7,17 +7,11 @@
 
 #include "muster/models/trainable_classifier.h"
 #include "muster/phases/step_phase.h"
-#include "muster/training/trainer.h"
 #include "phases/train/options.h"
+#include "phases/train/slot_engine.h"
 #include "phases/train/training_set.h"
-#include "phases/train/worker_team.h"
 
 namespace muster::phases {
-
-struct StepOutcome {
-  training::StepReport report;
-  double loss = 0;  ///< of the whole batch, by the reduction
-};
 
 /// What documents that nothing is learnt from tell about the model.
 struct Evaluation {
@@ -34,8 +28,6 @@ struct EngineConfig {
   device::Device device;
   std::size_t classes = 0;
   std::uint64_t total_steps = 0;  ///< of the schedule
-  std::string backend = "mpi";    ///< "nccl" between GPUs
-  double nccl_timeout = 3600;     ///< seconds
 };
 
 /// Model, optimizer and worker threads of a training job: takes batches of documents, on all ranks together.
@@ -51,16 +43,13 @@ class TrainEngine {
   /// Collective; the same on every rank, whatever their number.
   Evaluation evaluate(std::span<const std::uint32_t> documents);
 
-  training::Trainer& trainer() { return *trainer_; }
+  training::Trainer& trainer() { return engine_->trainer(); }
   /// Collective: fp32 weights of the whole model in the order of its parameters; on rank 0, empty elsewhere.
   std::vector<at::Tensor> gather_weights();
 
  private:
-  struct Slot;
-  void run_slots(std::vector<Slot>& slots, std::uint64_t number, double scale);
-  void run_slot(int worker, Slot& slot, std::uint64_t number, double scale);
-  double run_micro_batch(int worker, const Slot& slot, std::span<const std::uint32_t> documents,
-                         std::uint64_t number, double scale, training::More more);
+  void make_replicas();
+  at::Tensor loss(const MicroBatch& batch, double scale) const;
   at::Tensor forward(int worker, std::span<const std::uint32_t> documents, std::uint64_t number,
                      models::Mode mode) const;
   /// fp32 [documents, classes]: targets, then weights.
@@ -71,15 +60,12 @@ class TrainEngine {
 
   EngineConfig config_;
   StepContext& context_;
-  std::vector<int> slots_of_ranks_;
-  int first_slot_ = 0;  ///< of this rank
-  plan::CostModel cost_;
   std::vector<at::Tensor> frozen_;    ///< fp32, by parameter; undefined where it is trained
   std::vector<std::size_t> trained_;  ///< parameter of each of the trainer's
-  std::unique_ptr<training::Trainer> trainer_;
   std::vector<std::unique_ptr<models::ClassifierReplica>> replicas_;  ///< one a worker
   std::vector<std::vector<at::Tensor>> leaves_;                       ///< of each replica, the trained ones
-  WorkerTeam team_;
+  SlotWork work_;
+  std::unique_ptr<SlotEngine> engine_;  ///< last: its workers use all of the above
 };
 
 }  // namespace muster::phases

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-#include "phases/train/engine.h"
+#include "phases/train/slot_engine.h"
 
 namespace muster::phases {
 

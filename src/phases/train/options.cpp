@@ -103,65 +103,13 @@ void add_model(config::Schema& schema) {
             .doc = "keep only every layer's input and compute it again: less memory, a third slower"});
 }
 
-void add_steps(config::Schema& schema) {
+void add_batches(config::Schema& schema) {
   schema
-      .add({.name = "train.batch_per_rank",
-            .type = kInt,
-            .default_value = "16",
-            .doc = "documents of a step on each rank",
-            .flags = {"--batch-per-rank"},
-            .minimum = 1,
-            .maximum = 1 << 20})
-      .add({.name = "train.accumulation",
-            .type = kInt,
-            .default_value = "1",
-            .doc = "batches whose gradients make one step",
-            .flags = {"--accumulation"},
-            .minimum = 1,
-            .maximum = 1 << 20})
-      .add({.name = "train.global_batch",
-            .type = kInt,
-            .default_value = "auto",
-            .doc = "documents of a step; auto: batch_per_rank x ranks",
-            .flags = {"--global-batch"},
-            .affects = kYes,
-            .auto_allowed = true,
-            .minimum = 1,
-            .maximum = 1 << 24})
-      .add({.name = "train.epochs",
-            .type = kInt,
-            .default_value = "3",
-            .doc = "passes over the documents",
-            .flags = {"--epochs"},
-            .affects = kYes,
-            .minimum = 0,
-            .maximum = 1 << 20})
-      .add({.name = "train.max_steps",
-            .type = kInt,
-            .default_value = "none",
-            .doc = "stop after so many steps",
-            .flags = {"--max-steps"},
-            .affects = kYes,
-            .none_allowed = true,
-            .minimum = 0})
       .add({.name = "train.length_grouping",
             .type = kBool,
             .default_value = "true",
             .doc = "batches of documents of similar length",
             .affects = kYes})
-      .add({.name = "train.reproducible",
-            .type = kBool,
-            .default_value = "false",
-            .doc = "the same bytes on any number of ranks (CPU); slower",
-            .flags = {"--reproducible"},
-            .affects = kYes})
-      .add({.name = "train.slots",
-            .type = kInt,
-            .default_value = "8",
-            .doc = "parts of a batch that are summed in a fixed order, if reproducible",
-            .affects = kYes,
-            .minimum = 1,
-            .maximum = 4096})
       .add({.name = "train.num_workers",
             .type = kInt,
             .default_value = "4",
@@ -170,69 +118,6 @@ void add_steps(config::Schema& schema) {
             .minimum = 1,
             .maximum = 1024,
             .help = kCompact});
-}
-
-void add_optimizer(config::Schema& schema) {
-  schema
-      .add({.name = "train.lr",
-            .type = kFloat,
-            .default_value = "5e-5",
-            .doc = "learning rate",
-            .flags = {"--lr", "--learning-rate"},
-            .affects = kYes,
-            .minimum = 0})
-      .add({.name = "train.scheduler",
-            .default_value = "linear",
-            .doc = "how the learning rate falls behind the warm-up",
-            .flags = {"--scheduler"},
-            .affects = kYes,
-            .choices = {"linear", "cosine", "constant"}})
-      .add({.name = "train.warmup",
-            .type = kFloat,
-            .default_value = "0.1",
-            .doc = "of all steps; from 1 on a number of steps",
-            .flags = {"--warmup"},
-            .affects = kYes,
-            .minimum = 0})
-      .add({.name = "train.optimizer",
-            .default_value = "adamw",
-            .doc = "adamw: torch's; adamw_hf: transformers' former one",
-            .affects = kYes,
-            .choices = {"adamw", "adamw_hf"}})
-      .add({.name = "train.weight_decay",
-            .type = kFloat,
-            .default_value = "0.01",
-            .doc = "not of biases and norms",
-            .flags = {"--weight-decay"},
-            .affects = kYes,
-            .minimum = 0})
-      .add({.name = "train.beta1",
-            .type = kFloat,
-            .default_value = "0.9",
-            .doc = "of the first moment",
-            .affects = kYes,
-            .minimum = 0,
-            .maximum = 1})
-      .add({.name = "train.beta2",
-            .type = kFloat,
-            .default_value = "0.999",
-            .doc = "of the second moment",
-            .affects = kYes,
-            .minimum = 0,
-            .maximum = 1})
-      .add({.name = "train.epsilon",
-            .type = kFloat,
-            .default_value = "1e-8",
-            .doc = "in the denominator",
-            .affects = kYes,
-            .minimum = 0})
-      .add({.name = "train.clip_norm",
-            .type = kFloat,
-            .default_value = "1",
-            .doc = "largest norm of the gradient; 0: any",
-            .flags = {"--clip-norm"},
-            .affects = kYes,
-            .minimum = 0});
 }
 
 void add_loss(config::Schema& schema) {
@@ -260,46 +145,7 @@ void add_loss(config::Schema& schema) {
             .doc = "their target; 0.9 smooths",
             .affects = kYes,
             .minimum = 0,
-            .maximum = 1})
-      .add({.name = "train.loss_scale",
-            .type = kFloat,
-            .default_value = "65536",
-            .doc = "first loss scale of fp16",
-            .affects = kYes,
-            .minimum = 1})
-      .add({.name = "train.loss_scale_interval",
-            .type = kInt,
-            .default_value = "2000",
-            .doc = "good steps before it doubles",
-            .affects = kYes,
-            .minimum = 1})
-      .add({.name = "train.log_every",
-            .type = kInt,
-            .default_value = "10",
-            .doc = "steps between log lines",
-            .minimum = 1})
-      .add({.name = "run.checkpoint_interval",
-            .type = kDuration,
-            .default_value = "5m",
-            .doc = "a checkpoint that often, and at the end of each epoch",
-            .flags = {"--checkpoint-interval"}})
-      .add({.name = "train.checkpoint_steps",
-            .type = kInt,
-            .default_value = "0",
-            .doc = "a checkpoint every so many steps, too; 0: by time alone",
-            .minimum = 0})
-      .add({.name = "train.keep_checkpoints",
-            .type = kInt,
-            .default_value = "2",
-            .doc = "the newest ones",
-            .minimum = 1,
-            .maximum = 1000})
-      .add({.name = "output.losses",
-            .type = kBool,
-            .default_value = "false",
-            .doc = "losses.csv: every step, unrounded",
-            .flags = {"--losses"},
-            .affects = kYes});
+            .maximum = 1});
 }
 
 std::uint64_t unsigned_of(const config::Config& config, const std::string& key) {
@@ -323,47 +169,26 @@ void read_model(const config::Config& config, TrainOptions& options) {
   classifier.seed = options.seed;
 }
 
-void read_optimizer(const config::Config& config, TrainOptions& options) {
-  options.optimizer = {.kind = training::optimizer_kind_from_name(config.string("train.optimizer")),
-                       .learning_rate = config.number("train.lr"),
-                       .beta1 = config.number("train.beta1"),
-                       .beta2 = config.number("train.beta2"),
-                       .epsilon = config.number("train.epsilon"),
-                       .weight_decay = config.number("train.weight_decay")};
-  options.schedule.kind = training::schedule_kind_from_name(config.string("train.scheduler"));
-  options.warmup = config.number("train.warmup");
-  options.clip_norm = config.number("train.clip_norm");
-  options.loss_scaler.enabled = options.compute_type == models::ComputeType::kFp16;
-  options.loss_scaler.initial_scale = config.number("train.loss_scale");
-  options.loss_scaler.growth_interval = unsigned_of(config, "train.loss_scale_interval");
-}
-
 }  // namespace
 
 config::Schema train_schema() {
   config::Schema schema;
   add_labels(schema);
   add_model(schema);
-  add_steps(schema);
-  add_optimizer(schema);
+  schema.add(step_schema("documents"));
+  add_batches(schema);
   add_loss(schema);
   return schema;
 }
 
 TrainOptions read_train_options(const config::Config& config) {
   TrainOptions options;
+  read_step_options(config, options);
   options.labels = config.string("train.labels");
   options.classes = config.string("taxonomy.classes");
   options.hierarchy = config.string("taxonomy.hierarchy");
-  options.seed = unsigned_of(config, "run.seed");
-  options.global_batch = config.is_auto("train.global_batch") ? unsigned_of(config, "train.batch_per_rank")
-                                                              : unsigned_of(config, "train.global_batch");
   options.micro_batch_tokens = unsigned_of(config, "run.batch_tokens");
-  options.epochs = unsigned_of(config, "train.epochs");
-  options.max_steps = unsigned_of(config, "train.max_steps");
   options.grouping = config.boolean("train.length_grouping") ? Grouping::kByLength : Grouping::kNone;
-  options.reproducible = config.boolean("train.reproducible") ? Reproducible::kYes : Reproducible::kNo;
-  options.slots = static_cast<int>(config.integer("train.slots"));
   options.tokenizer_threads = static_cast<int>(config.integer("train.num_workers"));
   options.ancestors = config.boolean("train.ancestors") ? Ancestors::kAdded : Ancestors::kAsGiven;
   options.descendants = descendants_of(config.string("train.descendants"));
@@ -376,18 +201,10 @@ TrainOptions read_train_options(const config::Config& config) {
   options.validation = config.number("train.validation");
   options.patience = unsigned_of(config, "train.patience");
   options.best_by = config.string("train.best_by") == "loss" ? BestBy::kLoss : BestBy::kExampleF1;
-  options.log_every = unsigned_of(config, "train.log_every");
-  options.checkpoint_steps = unsigned_of(config, "train.checkpoint_steps");
-  options.keep_checkpoints = static_cast<int>(config.integer("train.keep_checkpoints"));
-  options.keep_losses = config.boolean("output.losses") ? KeepLosses::kYes : KeepLosses::kNo;
-  options.compute_type = models::compute_type_from_name(config.string("run.dtype"));
   read_model(config, options);
-  read_optimizer(config, options);
   if (options.patience > 0 && options.validation == 0)
     throw core::ConfigError(
         "train.patience waits for a better epoch, but train.validation is 0: hold documents out, say 0.1");
-  if (options.compute_type == models::ComputeType::kInt8)
-    throw core::ConfigError("run.dtype is int8, which only inference computes; train in bf16, fp16 or fp32");
   return options;
 }
 

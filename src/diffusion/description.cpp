@@ -140,11 +140,9 @@ double PipelineDescription::flops(const PictureRequest& request) const {
   const auto sampler = make_sampler(read_scheduler(scheduler_source(folder), request.sampler), request.steps);
   const double rows = is_guided(request) ? 2 : 1;
   double text = 0;
-  std::int64_t tokens = 0;
-  for (const models::ClipTextConfig& encoder : folder.text_encoders) {
-    text += models::ClipText(encoder).flops(encoder.positions);
-    tokens = encoder.positions;
-  }
+  const std::int64_t tokens = folder.prompt_tokens;
+  for (const models::ClipTextConfig& encoder : folder.text_encoders)
+    text += models::ClipText(encoder).flops(tokens);
   const double unet = models::UNet2D(folder.unet).flops(h, w, tokens);
   const double vae = models::AutoencoderKL(folder.vae, models::AutoencoderParts::kDecoder).decode_flops(h, w);
   return rows * (text + static_cast<double>(sampler->times().size()) * unet) + vae;

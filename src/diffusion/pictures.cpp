@@ -30,10 +30,22 @@ Verdict judge(const at::Tensor& values, const std::vector<std::uint8_t>& rgb) {
   return Verdict::kFlat;
 }
 
+namespace {
+
+// The pipelines' reference does not read shift_factor.
+at::Tensor without_scale(const models::AutoencoderKLConfig& config, const at::Tensor& latents) {
+  if (config.latents_mean.empty()) return latents / config.scaling_factor;
+  const auto channels = [&](const std::vector<double>& values) {
+    return at::tensor(values, latents.options()).view({1, -1, 1, 1});
+  };
+  return latents * channels(config.latents_std) / config.scaling_factor + channels(config.latents_mean);
+}
+
+}  // namespace
+
 at::Tensor decode(const models::AutoencoderKL& vae, const at::Tensor& latents, std::uint32_t tile) {
   const models::AutoencoderKLConfig& config = vae.config();
-  at::Tensor unscaled = latents / config.scaling_factor;
-  if (config.shift_factor != 0) unscaled = unscaled + config.shift_factor;
+  const at::Tensor unscaled = without_scale(config, latents);
   const std::int64_t factor = config.factor(), side = std::max(latents.size(2), latents.size(3)) * factor;
   if (tile == 0 || side <= tile) return vae.decode(unscaled);
   return vae.decode_tiled(unscaled, std::max<std::int64_t>(2, tile / factor));

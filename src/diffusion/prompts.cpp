@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <set>
 
 #include "muster/core/checked.h"
@@ -19,12 +18,6 @@ namespace {
 constexpr std::size_t kMostBytes = std::size_t{128} << 20;
 constexpr std::uint32_t kSpecialTokens = 2;  // in front of a prompt and behind it
 
-std::uint32_t shortest(const models::DiffusionFolder& folder) {
-  std::int64_t positions = std::numeric_limits<std::uint32_t>::max();
-  for (const auto& encoder : folder.text_encoders) positions = std::min(positions, encoder.positions);
-  return static_cast<std::uint32_t>(positions);
-}
-
 std::uint32_t needed(const std::optional<std::uint32_t>& id, const std::string& folder, const char* what) {
   if (!id)
     throw core::DataError(
@@ -35,7 +28,7 @@ std::uint32_t needed(const std::optional<std::uint32_t>& id, const std::string& 
 }  // namespace
 
 PromptTokens::PromptTokens(const models::DiffusionFolder& folder, LongPrompt long_prompt)
-    : long_prompt_(long_prompt), positions_(shortest(folder)) {
+    : long_prompt_(long_prompt), positions_(static_cast<std::uint32_t>(folder.prompt_tokens)) {
   for (std::size_t i = 0; i < folder.tokenizer_folders.size(); ++i) {
     const std::string path = folder.path + "/" + folder.tokenizer_folders[i];
     auto tokenizer = text::Tokenizer::load(path);

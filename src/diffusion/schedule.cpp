@@ -140,8 +140,11 @@ std::vector<double> spread(const SchedulerConfig& config, double most, double le
     for (double& value : out) value = std::pow(from + value * (to - from), kRho);
     return out;
   }
-  const bool lu = config.sigmas == Sigmas::kLu;  // evenly in lambda, between the training levels
-  auto out = linspace(std::log(lu ? most : sigma_max), std::log(lu ? least : sigma_min), count);
+  // Evenly in the logarithm. Lu's between the training levels' own logarithms, which are floats: time_of()
+  // finds the first and the last of them exactly.
+  const auto own_log = [](double level) { return double{std::log(static_cast<float>(level))}; };
+  auto out = config.sigmas == Sigmas::kLu ? linspace(own_log(most), own_log(least), count)
+                                          : linspace(std::log(sigma_max), std::log(sigma_min), count);
   for (double& value : out) value = std::exp(value);
   return out;
 }

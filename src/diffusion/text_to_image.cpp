@@ -269,7 +269,10 @@ class Pipeline final : public TextToImage {
 std::unique_ptr<TextToImage> load_text_to_image(const PipelineConfig& config) {
   nn::use_one_thread();
   const auto folder = models::DiffusionFolder::read(config.folder);
-  return std::make_unique<Pipeline>(std::make_shared<Shared>(config, folder));
+  auto pipeline = std::make_unique<Pipeline>(std::make_shared<Shared>(config, folder));
+  // After loading, whose copies are not needed again.
+  if (config.device.kind == device::Kind::kCpu) nn::keep_freed_memory();
+  return pipeline;
 }
 
 }  // namespace muster::diffusion

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <limits>
 #include <set>
 #include <span>
 #include <string_view>
@@ -171,6 +172,23 @@ formats::JsonValue read_scheduler(const std::string& path) {
   return formats::parse_json(without_infinities(core::read_file(file, kMostBytes)), file);
 }
 
+// What every encoder has positions for and every tokenizer's own limit allows (1e30 stands for "none").
+std::int64_t read_prompt_tokens(const DiffusionFolder& folder) {
+  constexpr std::int64_t kLeast = 3;  // one beside the special ones
+  auto most = std::numeric_limits<std::int64_t>::max();
+  for (const ClipTextConfig& encoder : folder.text_encoders) most = std::min(most, encoder.positions);
+  for (const std::string& tokenizer : folder.tokenizer_folders) {
+    const fs::path file = fs::path(folder.path) / tokenizer / "tokenizer_config.json";
+    if (!fs::exists(file)) continue;
+    const auto limit = formats::read_json(file.string()).find("model_max_length");
+    if (!limit || limit->is_null()) continue;
+    const auto length = limit->as<double>();
+    if (!(length >= kLeast)) limit->fail(fmt::format("is {}, expected {} or more", length, kLeast));
+    if (length < static_cast<double>(most)) most = static_cast<std::int64_t>(length);
+  }
+  return most;
+}
+
 // What the text encoders hand to the UNet must fit, or the first product would fail without naming a key.
 void check_widths(const DiffusionFolder& folder, const formats::JsonValue& unet) {
   std::int64_t width = 0;
@@ -188,6 +206,16 @@ void check_widths(const DiffusionFolder& folder, const formats::JsonValue& unet)
     unet.at("out_channels")
         .fail(fmt::format("is {}, but the VAE has {} latent channels", folder.unet.out_channels,
                           folder.vae.latent_channels));
+}
+
+void check_vae(DiffusionFolder& folder) {
+  constexpr std::int64_t kColours = 3;
+  if (folder.vae.out_channels != kColours)
+    throw core::DataError(fmt::format("{}/vae/config.json: key 'out_channels' is {}, but a picture has {}",
+                                      folder.path, folder.vae.out_channels, kColours));
+  if (folder.kind == PipelineKind::kStableDiffusionXL) return;
+  folder.vae.latents_mean.clear();  // not read by this pipeline's reference
+  folder.vae.latents_std.clear();
 }
 
 // SDXL: the second encoder's projection and six sizes make the added condition.
@@ -231,6 +259,8 @@ DiffusionFolder DiffusionFolder::read(const std::string& path) {
   }
   const auto unet = read_config(path, "unet");
   out.unet = UNet2DConfig::read(unet);
+  out.prompt_tokens = read_prompt_tokens(out);
+  check_vae(out);
   check_widths(out, unet);
   check_added(out, unet);
   out.zeros_for_empty_prompt = index.get_or<bool>("force_zeros_for_empty_prompt", true);

@@ -71,6 +71,13 @@ TEST(Samplers, EqualTheReference) {
     fmt::print("{}: largest difference {:.1e} of the largest value\n", scheduler, difference);
 }
 
+// As the reference's: a level beside the last training step would be taken for the step before it.
+TEST(Samplers, LuLevelsBeginAndEndAtTrainingSteps) {
+  const auto config = config_of("DPMSolverMultistepScheduler",
+                                R"({"use_lu_lambdas": true, "beta_schedule": "squaredcos_cap_v2"})");
+  EXPECT_EQ(make_sampler(config, 7)->times(), (std::vector<float>{999, 998, 994, 942, 476, 41, 0}));
+}
+
 TEST(Samplers, ASampleDoesNotDependOnItsBatch) {
   const auto file = formats::Safetensors::open(fixture("samplers/expected.safetensors"));
   const Inputs both{tensor_of(file, "noise"), tensor_of(file, "added")};

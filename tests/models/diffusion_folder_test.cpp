@@ -77,6 +77,16 @@ TEST(DiffusionFolder, TinyPipelinesAreReadWhole) {
   EXPECT_EQ(xl.unet.time_ids_width, 8);
 }
 
+TEST(DiffusionFolder, OnlySdxlScalesLatentsByChannel) {
+  for (const char* name : {"sd15", "sdxl"}) {
+    const Pipeline pipeline(name);
+    pipeline.replace("vae/config.json", "\"latents_mean\": null", "\"latents_mean\": [1, 2, 3, 4]");
+    pipeline.replace("vae/config.json", "\"latents_std\": null", "\"latents_std\": [1, 2, 3, 4]");
+    EXPECT_EQ(DiffusionFolder::read(pipeline.path()).vae.latents_std.size(), name[2] == 'x' ? 4u : 0u)
+        << name;
+  }
+}
+
 TEST(DiffusionFolder, TheIndexSaysWhichTextEncoderProjects) {
   const Pipeline pipeline("sdxl");
   pipeline.replace("text_encoder/config.json", "\"CLIPTextModel\"", "\"CLIPTextModelWithProjection\"");
@@ -157,6 +167,18 @@ const ChangeRow kChanges[] = {
      [](const Pipeline& p) { p.replace("unet/config.json", "\"in_channels\": 4", "\"in_channels\": 9"); },
      {"unet/config.json: key 'in_channels' is 9, but the VAE has 4 latent channels; pipelines for "
       "inpainting"}},
+    {"pictures with transparency",
+     "sd15",
+     [](const Pipeline& p) { p.replace("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4"); },
+     {"vae/config.json: key 'out_channels' is 4, but a picture has 3"}},
+    {"a tokenizer without room",
+     "sd15",
+     [](const Pipeline& p) { p.replace("tokenizer/tokenizer_config.json", ": 77", ": 2"); },
+     {"tokenizer/tokenizer_config.json: key 'model_max_length' is 2, expected 3 or more"}},
+    {"a tokenizer without a limit",
+     "sd15",
+     [](const Pipeline& p) { p.replace("tokenizer/tokenizer_config.json", ": 77", ": 1e30"); },
+     {}},
     {"SDXL's UNet in an SD pipeline",
      "sdxl",
      [](const Pipeline& p) {

@@ -19,8 +19,9 @@ struct AutoencoderKLConfig {
   std::int64_t norm_groups = 32;
   bool mid_attention = true, quant_conv = true, post_quant_conv = true;
   double scaling_factor = 0.18215;
-  double shift_factor = 0;
-  bool force_upcast = true;  ///< overflows in fp16: decoded in fp32 then (bf16 does not)
+  double shift_factor = 0;                        ///< other pipelines' than these
+  std::vector<double> latents_mean, latents_std;  ///< a channel; beside the factor, where there are any
+  bool force_upcast = true;                       ///< overflows in fp16: decoded in fp32 then (bf16 does not)
   std::int64_t sample_size = 512;
   std::int64_t factor() const;  ///< picture pixels a latent pixel, in one direction
   static AutoencoderKLConfig read(const formats::JsonValue& config);

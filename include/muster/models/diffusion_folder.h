@@ -22,6 +22,7 @@ struct DiffusionFolder {
   PipelineKind kind = PipelineKind::kStableDiffusion;
   std::vector<ClipTextConfig> text_encoders;                         ///< one, or SDXL's two
   std::vector<std::string> text_encoder_folders, tokenizer_folders;  ///< relative
+  std::int64_t prompt_tokens = 0;  ///< of a row, special ones included: what all encoders and tokenizers take
   UNet2DConfig unet;
   AutoencoderKLConfig vae;
   formats::JsonValue scheduler;        ///< scheduler_config.json

@@ -55,9 +55,6 @@ void refuse_other_models(const formats::JsonValue& config) {
   const auto activation = config.get_or<std::string>("act_fn", "silu");
   if (activation != "silu" && activation != "swish")
     config.at("act_fn").fail(fmt::format("is '{}'; known: silu", core::printable(activation)));
-  for (const char* key : {"latents_mean", "latents_std"})
-    if (const auto value = config.find(key); value && !value->is_null())
-      value->fail("is set, but latents scaled channel by channel are not supported");
   if (const auto value = config.find("quantization_config"); value && !value->is_null())
     value->fail("is set, but quantized checkpoints are not supported; use the original weights");
 }
@@ -70,6 +67,25 @@ std::int64_t read_sample_size(const formats::JsonValue& config, std::int64_t fal
   const auto size = value->as<std::int64_t>();
   check_range(*value, size, kMostPixels);
   return size;
+}
+
+std::vector<double> read_channel_scale(const formats::JsonValue& config, const char* key,
+                                       std::int64_t channels) {
+  const auto list = config.find(key);
+  if (!list || list->is_null()) return {};
+  auto out = list->as_list<double>();
+  if (static_cast<std::int64_t>(out.size()) != channels)
+    list->fail(fmt::format("has {} entries, but latent_channels is {}", out.size(), channels));
+  return out;
+}
+
+// As the reference does, one without the other counts as none.
+void read_channel_scales(const formats::JsonValue& config, AutoencoderKLConfig& out) {
+  out.latents_mean = read_channel_scale(config, "latents_mean", out.latent_channels);
+  out.latents_std = read_channel_scale(config, "latents_std", out.latent_channels);
+  if (!out.latents_mean.empty() && !out.latents_std.empty()) return;
+  out.latents_mean.clear();
+  out.latents_std.clear();
 }
 
 /// Visits the decoder's ResNet blocks from the latents on, with the number of upsamplings before each.
@@ -113,6 +129,7 @@ AutoencoderKLConfig AutoencoderKLConfig::read(const formats::JsonValue& config) 
   out.scaling_factor = config.get_or<double>("scaling_factor", out.scaling_factor);
   if (!(out.scaling_factor > 0)) config.at("scaling_factor").fail("must be above 0");
   out.shift_factor = config.get_or<double>("shift_factor", out.shift_factor);
+  read_channel_scales(config, out);
   out.force_upcast = config.get_or<bool>("force_upcast", out.force_upcast);
   out.sample_size = read_sample_size(config, out.sample_size);
   return out;

@@ -22,13 +22,6 @@ namespace {
 
 using training::More;
 
-// Activations come and go by the hundred megabytes every step: memory that is given back to the system each
-// time has to be cleared by it each time.
-void keep_freed_memory() {
-  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-}
-
 // What carries gradients: NCCL between GPUs, or MPI, which then goes through the host.
 comm::Communicator gradient_communicator(const SlotEngineConfig& config, comm::Communicator& world) {
   if (config.device.kind == device::Kind::kCpu) return world.duplicate();
@@ -104,7 +97,7 @@ SlotEngine::SlotEngine(const SlotEngineConfig& config, std::vector<training::Par
       slots_of_ranks_(deal_slots(context.world, config.options, context.workers)),
       parameters_(parameters.size()),
       team_(context.workers) {
-  keep_freed_memory();
+  nn::keep_freed_memory();
   const int rank = context.world.rank();
   first_slot_ = std::accumulate(slots_of_ranks_.begin(), slots_of_ranks_.begin() + rank, 0);
   trainer_ = std::make_unique<training::Trainer>(std::move(parameters), initial,

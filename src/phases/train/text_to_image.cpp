@@ -258,7 +258,7 @@ at::Tensor TextToImagePhase::encode_one(const models::AutoencoderKL& model, std:
   if (flip == Flip::kHalfOfThem) x = x.flip({3});
   const auto& config = model.config();
   const at::Tensor mean = model.encode(x.to(nn::torch_device(device()))).chunk(2, 1)[0];
-  return ((mean.to(c10::ScalarType::Float).cpu() - config.shift_factor) * config.scaling_factor).contiguous();
+  return (mean.to(c10::ScalarType::Float).cpu() * config.scaling_factor).contiguous();
 }
 
 // Once for all epochs; every rank its share, and everybody gets everything.

@@ -50,6 +50,21 @@ class Reader {
   png_image image_{};
 };
 
+/// What libpng needs of a file. It takes memory for a chunk by the length that the chunk claims, and for
+/// texts as much as they unpack to: of a few bytes that may be gigabytes.
+std::vector<std::byte> without_texts(std::span<const std::byte> file, const std::string& path) {
+  std::size_t at = kPngSignature.size();
+  std::vector<std::byte> out(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(at));
+  while (const auto chunk = chunk_at(file, at)) {
+    const auto bytes = file.subspan(at, kPngChunkFrame + chunk->data.size());
+    at += bytes.size();
+    if (!chunk->is_text()) out.insert(out.end(), bytes.begin(), bytes.end());
+    if (chunk->type == "IEND") return out;
+  }
+  if (file.size() - at < kPngChunkFrame) return out;  // libpng knows whether something is missing
+  throw core::DataError(fmt::format("{} is no sound PNG: a chunk goes beyond its end", path));
+}
+
 }  // namespace
 
 Image decode_png(const std::vector<std::byte>& bytes, const std::string& path, PngTexts* texts,
@@ -59,7 +74,7 @@ Image decode_png(const std::vector<std::byte>& bytes, const std::string& path, P
       !std::equal(kPngSignature.begin(), kPngSignature.end(), bytes.begin(),
                   [&](std::uint8_t b, std::byte a) { return same(a, b); }))
     throw core::DataError(fmt::format("{} is no PNG file", path));
-  Image image = Reader(path).read(bytes, most_pixels);
+  Image image = Reader(path).read(without_texts(bytes, path), most_pixels);
   if (texts != nullptr) *texts = read_png_texts(bytes);
   return image;
 }

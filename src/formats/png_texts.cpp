@@ -87,6 +87,15 @@ std::optional<std::string> text_in(std::string_view type, std::string_view rest)
 
 }  // namespace
 
+std::optional<PngChunk> chunk_at(std::span<const std::byte> file, std::size_t at) {
+  if (at > file.size() || file.size() - at < kPngChunkFrame) return std::nullopt;
+  const std::size_t length = number_at(file, at);
+  if (length > file.size() - at - kPngChunkFrame) return std::nullopt;
+  return PngChunk{.type = text_of(file.subspan(at + 4, 4)),
+                  .data = file.subspan(at + 8, length),
+                  .crc = number_at(file, at + 8 + length)};
+}
+
 std::uint32_t chunk_crc(std::string_view type, std::span<const std::byte> data) {
   const auto with_type = crc32_z(0, reinterpret_cast<const Bytef*>(type.data()), type.size());
   return static_cast<std::uint32_t>(
@@ -97,19 +106,14 @@ std::uint32_t chunk_crc(std::string_view type, std::span<const std::byte> data) 
 PngTexts read_png_texts(std::span<const std::byte> file) {
   PngTexts texts;
   std::size_t at = kPngSignature.size();
-  while (at < file.size() && file.size() - at >= 12) {
-    const std::size_t length = number_at(file, at);
-    if (length > file.size() - at - 12) break;
-    const auto type = text_of(file.subspan(at + 4, 4));
-    const auto data = file.subspan(at + 8, length);
-    const bool is_text = type == "tEXt" || type == "zTXt" || type == "iTXt";
-    if (is_text && chunk_crc(type, data) == number_at(file, at + 8 + length)) {
-      auto rest = text_of(data);
+  while (const auto chunk = chunk_at(file, at)) {
+    if (chunk->is_text() && chunk_crc(chunk->type, chunk->data) == chunk->crc) {
+      auto rest = text_of(chunk->data);
       if (const auto keyword = take_field(rest)) {
-        if (auto text = text_in(type, rest)) texts.emplace_back(*keyword, std::move(*text));
+        if (auto text = text_in(chunk->type, rest)) texts.emplace_back(*keyword, std::move(*text));
       }
     }
-    at += length + 12;
+    at += kPngChunkFrame + chunk->data.size();
   }
   return texts;
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <utility>
 
 #include "muster/core/error.h"
@@ -141,11 +142,33 @@ class TableDecoder final : public RowDecoder {
                : static_cast<std::size_t>(std::find(fields.begin(), fields.end(), column) - fields.begin());
   }
 
+  /// A row of one or two cells that names columns, but not the text column as it is spelt: nobody wants
+  /// pictures of "Prompt" and "Seed".
+  bool is_meant_as_header() const {
+    const auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
+    const auto is_called = [&](std::string_view cell, std::string_view column) {
+      return !column.empty() && std::ranges::equal(core::trim(cell), column, {}, lower, lower);
+    };
+    if (row_.fields.size() == 1) {
+      std::string cells(row_.fields[0]);  // with another separator, too
+      std::replace_if(
+          cells.begin(), cells.end(), [](char c) { return c == ';' || c == '|' || c == '\t'; }, ',');
+      const auto names = core::split(cells, ',');
+      return std::any_of(names.begin(), names.end(),
+                         [&](const auto& name) { return is_called(name, config_.text_column); });
+    }
+    return std::any_of(row_.fields.begin(), row_.fields.end(), [&](std::string_view cell) {
+      return is_called(cell, config_.text_column) || is_called(cell, config_.id_column) ||
+             std::any_of(kPromptColumns.begin(), kPromptColumns.end(),
+                         [&](std::string_view column) { return is_called(cell, column); });
+    });
+  }
+
   /// The same for prompts: the text column's name makes a header, and so do several columns, because without
   /// one they would have no meaning.
   bool read_prompt_header() {
     const std::size_t count = row_.fields.size(), text = find_column(config_.text_column);
-    if (!row_.problem.empty() || (text == kNoColumn && count <= 2)) return false;
+    if (!row_.problem.empty() || (text == kNoColumn && count <= 2 && !is_meant_as_header())) return false;
     if (text == kNoColumn)
       throw core::DataError(fmt::format("{}: the column '{}' is not in the header ({}); set input.text",
                                         name_, config_.text_column, columns_text()));

@@ -183,6 +183,15 @@ TEST(Png, TheSizeIsCheckedBeforeMemoryIsTaken) {
   EXPECT_THROW(decode_png({bytes.begin(), bytes.end()}, "huge.png"), core::DataError);
   EXPECT_THROW(decode_png(encode_png(noise(10, 10, 3)), "a.png", nullptr, 99), core::DataError);
   EXPECT_NO_THROW(decode_png(encode_png(noise(10, 10, 3)), "a.png", nullptr, 100));
+  auto claim = encode_png(noise(10, 10, 3));
+  claim[33] = std::byte{0x7a};  // the length of the first chunk behind the header: two gigabytes
+  try {
+    decode_png(claim, "claim.png");
+    ADD_FAILURE() << "read";
+  } catch (const core::DataError& error) {
+    EXPECT_NE(std::string(error.what()).find("a chunk goes beyond its end"), std::string::npos)
+        << error.what();
+  }
 }
 
 }  // namespace

@@ -97,6 +97,30 @@ TEST(PromptRows, AHeaderNeedsTheirNameAlone) {
   EXPECT_NE(read.remarks[0].find("'style'"), std::string::npos) << read.remarks[0];
 }
 
+TEST(PromptRows, AHeaderThatNamesNoPromptColumnIsNoPrompt) {
+  struct Case {
+    const char *file, *content, *header;
+  };
+  const Case refused[] = {{"p.csv", "Prompt,Seed\nA cat,3\n", "'Prompt', 'Seed'"},
+                          {"p.csv", "text,seed\nA cat,3\n", "'text', 'seed'"},
+                          {"p.csv", "id,caption\n1,A cat\n", "'id', 'caption'"},
+                          {"p.csv", "PROMPT\nA cat\n", "'PROMPT'"},
+                          {"p.csv", "prompt;seed\nA cat;3\n", "'prompt;seed'"},
+                          {"p.tsv", "Id\tPrompt\n1\tA cat\n", "'Id', 'Prompt'"}};
+  for (const auto& [file, content, header] : refused) {
+    try {
+      read_text(file, content);
+      ADD_FAILURE() << content << " was read";
+    } catch (const core::DataError& error) {
+      EXPECT_NE(std::string(error.what()).find("'prompt' is not in the header (" + std::string(header)),
+                std::string::npos)
+          << error.what();
+    }
+  }
+  EXPECT_EQ(read_text("p.csv", "\"A prompt, please\"\nsteps\n").prompts.size(), 2u);
+  EXPECT_EQ(read_text("p.csv", "steps\nA cat\n").prompts.size(), 2u) << "one word is a prompt";
+}
+
 TEST(PromptRows, JsonlHasTheSameKeys) {
   const auto read = read_text(
       "p.jsonl",

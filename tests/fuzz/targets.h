@@ -15,6 +15,8 @@ void gzip(std::string_view bytes);
 void items(std::string_view bytes);
 void journal(std::string_view bytes);
 void json(std::string_view bytes);
+void png(std::string_view bytes);
+void prompts(std::string_view bytes);
 void safetensors(std::string_view bytes);
 void safetensors_index(std::string_view bytes);
 void segment(std::string_view bytes);
@@ -27,7 +29,7 @@ struct Target {
   const char* name;
   void (*run)(std::string_view bytes);
 };
-inline constexpr std::array<Target, 15> kTargets{{
+inline constexpr std::array<Target, 17> kTargets{{
     {"bert_vocabulary", bert_vocabulary},
     {"clip_vocabulary", clip_vocabulary},
     {"config_file", config_file},
@@ -36,6 +38,8 @@ inline constexpr std::array<Target, 15> kTargets{{
     {"items", items},
     {"journal", journal},
     {"json", json},
+    {"png", png},
+    {"prompts", prompts},
     {"safetensors", safetensors},
     {"safetensors_index", safetensors_index},
     {"segment", segment},

@@ -93,6 +93,16 @@ TEST_F(Commands, PlanBalances64Ranks) {
   EXPECT_LE(balance_of(eight), 1.02) << eight.output;
 }
 
+TEST_F(Commands, InfoDescribesAPipeline) {
+  const auto outcome = run({muster_program(), "info", source_file("tests/diffusion/fixtures")});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+  for (const char* part : {"StableDiffusionPipeline: pictures of 32 x 32, sampler pndm, weights of ",
+                           "StableDiffusionXLPipeline: pictures of 32 x 32, sampler euler"}) {
+    EXPECT_TRUE(outcome.contains(part)) << part << ": " << outcome.output;
+  }
+  EXPECT_FALSE(outcome.contains("not usable")) << outcome.output;
+}
+
 TEST_F(Commands, InfoDescribesAModel) {
   const auto outcome = run({muster_program(), "info", tiny_encoder()});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.output;

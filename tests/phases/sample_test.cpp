@@ -129,6 +129,8 @@ TEST_F(Sample, PromptsAreAFileOrTexts) {
       {{"--prompts", "A cat", "--width", "33"}, 2, "33"},
       {{"--prompts", "A cat", "--sampler", "dimm"}, 2, "dimm"},
       {{"--prompts", "A cat", "--lora", "nothing.safetensors:x"}, 2, "PATH:SCALE"},
+      {{"--prompts", "A cat", "--lora", ":0.5"}, 2, "PATH:SCALE"},
+      {{"--prompts", "A cat", "--lora", "nothing:0.5"}, 3, "the adapter nothing does not exist"},
       {{"--prompts", "A cat", "--dtype", "int8"}, 2, "int8"},
       {{"--prompts", "A cat", "-m", tiny_encoder()}, 3, "model_index.json"},
       {{"--prompts", "A cat", "--clip-model", "x"}, 2, "preference"},
@@ -141,6 +143,31 @@ TEST_F(Sample, PromptsAreAFileOrTexts) {
   const auto neither = run({muster_program(), "sample", "-m", pipeline("sd15"), "-o", scratch_ / "refused"});
   EXPECT_EQ(neither.exit_code, 2);
   EXPECT_TRUE(neither.contains("there are no prompts")) << neither.output;
+}
+
+TEST_F(Sample, NamesAreUnderstoodAsPeopleWriteThem) {
+  const std::string adapters = source_file("tests/models/fixtures/adapters/");
+  fs::create_directories(scratch_ / "style/unet");
+  for (const char* name : {"adapter_model.safetensors", "adapter_config.json"})
+    fs::copy(adapters + "sd15_peft/unet/" + name, scratch_ / "style/unet");
+  const Command same{"-m", pipeline("sd15"), "--sampler", "euler_a", "--lora", scratch_ / "style/unet:0.5"};
+  const Command others[] = {
+      {"-m", pipeline("sd15") + "/", "--sampler", "Euler a", "--lora", scratch_ / "style:0.5"},
+      {"-m", pipeline("sd15") + "/unet/..", "--sampler", "EulerAncestralDiscreteScheduler", "--dora-weights",
+       scratch_ / "style/:0.5"},
+  };
+  const Command prompt{"--prompts", "A cat", "--steps", "1", "--fresh"};
+  ASSERT_EQ(draw(same + prompt).exit_code, 0);
+  const auto expected = bytes_by_id(out()).at("0");
+  const auto texts = decoded(expected).texts;
+  EXPECT_NE(texts.at("parameters").find("Sampler: Euler a, "), std::string::npos) << texts.at("parameters");
+  EXPECT_NE(texts.at("parameters").find("Model: sd15, Lora hashes: \"style: "), std::string::npos)
+      << texts.at("parameters");
+  for (const auto& other : others) {
+    const auto outcome = draw(other + prompt);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
+    EXPECT_EQ(bytes_by_id(out()).at("0"), expected) << core::join(other, " ");
+  }
 }
 
 TEST_F(Sample, FlagsOfOtherScriptsAreUnderstood) {
@@ -216,6 +243,9 @@ TEST_F(Sample, PlanReadsNoWeights) {
   EXPECT_EQ(plan.exit_code, 0) << plan.output;
   EXPECT_TRUE(plan.contains("usual: 12-18 GB")) << plan.output;
   EXPECT_TRUE(plan.contains("usual: 6-8 GB")) << plan.output;
+  const auto of_type = run({muster_program(), "plan", "--job", "sample", "-m", scratch_ / "model",
+                            "--prompts", scratch_ / "prompts.csv", "--dtype", "fp16"});
+  EXPECT_TRUE(of_type.contains("sample on 1 ranks, cuda fp16")) << of_type.output;
 }
 
 TEST_F(Sample, InitialNoiseFromAFileDecides) {
@@ -244,19 +274,25 @@ TEST_F(Sample, InitialNoiseFromAFileDecides) {
 TEST_F(Sample, LongPromptsAreCountedCutOrTakenWhole) {
   std::string many;
   for (int i = 0; i < 120; ++i) many += "cat ";
-  const Command prompts{"--prompts", many, "A cat"};
-  const auto plan =
-      run(Command{muster_program(), "plan", "--job", "sample", "-m", pipeline("sd15"), "--dtype", "fp32"} +
-          prompts);
-  EXPECT_TRUE(plan.contains("2 pictures, 0 rejected, 1 truncated")) << plan.output;
+  write_text(scratch_ / "prompts.csv", "id,prompt,negative_prompt,guidance\nlong," + many +
+                                           ",,\nshort,A cat,,\n" + "negative,A cat," + many +
+                                           ",7\nunread,A cat," + many + ",1\n");
+  const Command prompts{"--steps", "1"};
+  const auto plan = run({muster_program(), "plan", "--job", "sample", "-m", pipeline("sd15"), "--dtype",
+                         "fp32", "--prompts", scratch_ / "prompts.csv"});
+  EXPECT_TRUE(plan.contains("4 pictures, 0 rejected, 2 truncated")) << plan.output;
   const auto cut = draw(prompts);
   ASSERT_EQ(cut.exit_code, 0) << cut.output;
-  EXPECT_TRUE(cut.contains("truncated 1")) << cut.output;
+  EXPECT_TRUE(cut.contains("truncated 2")) << cut.output;
   const io::H5Reader file(out() + "/images.h5");
-  EXPECT_EQ(file.read_u8("/truncated", 0, 2), (std::vector<std::uint8_t>{1, 0}));
+  EXPECT_EQ(file.read_u8("/truncated", 0, 4), (std::vector<std::uint8_t>{1, 0, 1, 0}));
   EXPECT_GT(file.read_i32("/n_tokens", 0, 1)[0], 77);
   const auto refused = draw(prompts + Command{"--on-truncate", "fail", "--fresh"});
   EXPECT_EQ(refused.exit_code, 4) << refused.output;
+  const auto failures = read_text(out() + "/failures.jsonl");
+  for (const char* part :
+       {"the prompt has 122 tokens, and the text encoder takes 77", "the negative prompt has 122"})
+    EXPECT_EQ(count_of(failures, part), 1) << part << " is not in\n" << failures;
   const auto whole = draw(prompts + Command{"--long-prompt", "chunk", "-o", scratch_ / "whole"});
   ASSERT_EQ(whole.exit_code, 0) << whole.output;
   EXPECT_TRUE(whole.contains("truncated 0")) << whole.output;

@@ -57,6 +57,8 @@ class ItemWorker {
   /// foreign exception: the runner finds the guilty item by halving and lists it as failed. Other errors of
   /// ours end the job.
   virtual std::vector<formats::Record> run(std::span<const ItemView> batch) = 0;
+  /// With on_truncate: fail, why an item that is truncated is listed as failed.
+  virtual std::string too_long(const ItemView& item) const;
   /// Drops caches after an out-of-memory error.
   virtual void release_memory() {}
 };

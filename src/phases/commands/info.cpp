@@ -13,6 +13,7 @@
 #include "muster/core/env.h"
 #include "muster/core/file.h"
 #include "muster/core/strings.h"
+#include "muster/diffusion/text_to_image.h"
 #include "muster/models/text_classifier.h"
 #include "muster/phases/commands.h"
 #include "phases/version.h"
@@ -21,6 +22,8 @@ namespace muster::phases {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kPipelineFile = "model_index.json";
 
 void print_device() {
   const device::Device cpu;
@@ -49,8 +52,22 @@ void print_classifier(const std::string& folder) {
              encoder.max_length);
 }
 
+void print_pipeline(const std::string& folder) {
+  const auto pipeline = diffusion::describe_pipeline(folder);
+  diffusion::PipelineConfig config;
+  config.folder = folder;
+  config.compute_type = models::ComputeType::kBf16;
+  double bytes = 0;
+  for (const auto& [part, size] : pipeline.memory(config, pipeline.default_width, pipeline.default_height, 1))
+    bytes += part == "buffers" ? 0 : size;
+  fmt::print("  {:<32} {}: pictures of {} x {}, sampler {}, weights of {} in 16 bits\n", folder,
+             pipeline.kind, pipeline.default_width, pipeline.default_height, pipeline.sampler,
+             core::human_bytes(bytes));
+}
+
 void print_model(const std::string& folder) {
   try {
+    if (fs::exists(fs::path(folder) / kPipelineFile)) return print_pipeline(folder);
     if (models::is_text_classifier(folder)) return print_classifier(folder);
     const auto model = models::describe_text_encoder(folder);
     std::vector<std::string> pooling;
@@ -65,7 +82,8 @@ void print_model(const std::string& folder) {
 }
 
 bool looks_like_model(const fs::path& path) {
-  return fs::exists(path / "config.json") || fs::exists(path / "modules.json");
+  return fs::exists(path / "config.json") || fs::exists(path / "modules.json") ||
+         fs::exists(path / kPipelineFile);
 }
 
 void print_models(const std::string& folder) {

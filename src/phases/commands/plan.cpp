@@ -11,10 +11,12 @@ namespace muster::phases {
 std::string plan_text(const PhaseInfo& phase, const config::Config& config, int ranks) {
   if (phase.pipeline) return phase.pipeline.plan(config, ranks);
   config::Config resolved = config;
-  // A plan may be made for a cluster from a laptop: a GPU that is asked for need not be here.
+  // A plan may be made for a cluster from a laptop: a GPU that is asked for need not be here. Only GPUs
+  // compute in fp16.
   device::Device device;
   if (resolved.string("run.device") == "cuda" ||
-      (resolved.is_auto("run.device") && device::gpu_count() > 0)) {
+      (resolved.is_auto("run.device") &&
+       (device::gpu_count() > 0 || resolved.string("run.dtype") == "fp16"))) {
     device.kind = device::Kind::kCuda;
   }
   resolve_auto(resolved, device.kind, device::cpu_has_bf16() ? CpuBf16::kInHardware : CpuBf16::kEmulated);

@@ -163,7 +163,7 @@ void ItemJob::summarize(core::ExitCode code) const {
     }
   }
   for (const auto& [folder, count] : in_folders)
-    core::log::info("wrote {} files in {}", count, run_->file(folder));
+    core::log::info("wrote {} file{} in {}", count, count == 1 ? "" : "s", run_->file(folder));
 }
 
 }  // namespace muster::phases

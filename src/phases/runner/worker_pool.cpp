@@ -18,6 +18,10 @@ constexpr std::uint64_t kHopeless = 64;
 
 }  // namespace
 
+std::string ItemWorker::too_long(const ItemView& item) const {
+  return fmt::format("the text is longer than the model takes; {} tokens fit", item.length);
+}
+
 formats::Record failure_record(std::uint64_t row, std::string_view reason) {
   formats::Record record{.item = row, .kind = formats::RecordKind::kFailure, .payload = {}};
   const auto bytes = std::as_bytes(std::span(reason.data(), reason.size()));
@@ -90,8 +94,7 @@ void WorkerPool::run_batch(ItemWorker& worker, int number, const Batch& batch) {
     for (const auto& item : batch.items) {
       length += item.length;
       if (item.truncated && config_.on_truncate == OnTruncate::kFail) {
-        records.push_back(failure_record(
-            item.row, fmt::format("the text is longer than the model takes; {} tokens fit", item.length)));
+        records.push_back(failure_record(item.row, worker.too_long(item)));
       } else {
         items.push_back(item);
       }

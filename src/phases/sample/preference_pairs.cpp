@@ -7,6 +7,7 @@
 
 #include "muster/core/error.h"
 #include "muster/core/file.h"
+#include "muster/core/log.h"
 #include "muster/core/strings.h"
 #include "muster/formats/table.h"
 #include "muster/models/clip_score.h"
@@ -122,6 +123,9 @@ std::string write_pairs(PublishContext& context, const PublishedPictures& pictur
   comm::collectively(context.world, [&] {
     if (!context.world.is_root()) return;
     for (const auto& share : all) take_scores(share, members);
+    if (!members.empty() && pairs_of(members).empty())
+      core::log::warning("{} has no pair: no prompt has two pictures; --count 2 draws them",
+                         context.run.file(name));
     core::publish_text(context.run.file(name), preference_pairs(members, options.pairs));
   });
   return name;

@@ -17,6 +17,7 @@
 #include "muster/core/file.h"
 #include "muster/models/clip_score.h"
 #include "muster/models/text_encoder.h"
+#include "phases/sample/choices.h"
 #include "phases/sample/contact_sheets.h"
 #include "phases/sample/picture_files.h"
 #include "phases/sample/preference_pairs.h"
@@ -46,13 +47,12 @@ class SamplePhase : public ItemPhase {
         description_(diffusion::describe_pipeline(options_.pipeline.folder)) {
     complete(options_, context.config, description_);
     diffusion::check_request(description_, options_.usual);
-    workshop_.source = {
-        .model_name = fs::path(options_.pipeline.folder).lexically_normal().filename().string(),
-        .model_sha256 = "",
-        .sampler = options_.sampler_name,
-        .dtype = models::compute_type_name(options_.pipeline.compute_type),
-        .long_prompt = context.config.string("sample.long_prompt"),
-        .adapters = {}};
+    workshop_.source = {.model_name = model_name(context.config.string("model.path")),
+                        .model_sha256 = "",
+                        .sampler = options_.sampler_name,
+                        .dtype = models::compute_type_name(options_.pipeline.compute_type),
+                        .long_prompt = context.config.string("sample.long_prompt"),
+                        .adapters = {}};
   }
 
   io::Identity identity() const override {
@@ -78,7 +78,7 @@ class SamplePhase : public ItemPhase {
     const auto work = work_of(request);
     payload.problem = work.problem;
     out = {.length = work.units,
-           .truncated = work.problem.empty() && is_truncated(request.prompt),
+           .truncated = work.problem.empty() && is_truncated(request),
            .payload = payload.pack()};
   }
 
@@ -210,10 +210,13 @@ class SamplePhase : public ItemPhase {
     return std::clamp<std::uint64_t>(kBatchPixels / pixels, 1, kMostTogether);
   }
 
-  bool is_truncated(const std::string& prompt) const {
+  bool is_truncated(const diffusion::PictureRequest& request) const {
     if (options_.pipeline.long_prompt == diffusion::LongPrompt::kChunk) return false;
-    const auto length = description_.prompt_length(prompt);
-    return length.tokens > length.most;
+    const auto is_long = [&](const std::string& text) {
+      const auto length = description_.prompt_length(text);
+      return length.tokens > length.most;
+    };
+    return is_long(request.prompt) || (request.guidance > 1 && is_long(request.negative_prompt));
   }
 
   void name_source(const io::Identity& identity) {
@@ -221,7 +224,7 @@ class SamplePhase : public ItemPhase {
     workshop_.source.adapters.clear();
     for (std::size_t i = 0; i < options_.pipeline.adapters.size(); ++i) {
       const auto& adapter = options_.pipeline.adapters[i];
-      workshop_.source.adapters.push_back({.name = fs::path(adapter.path).stem().string(),
+      workshop_.source.adapters.push_back({.name = adapter_name(adapter.path),
                                            .sha256 = identity.at(fmt::format("adapter.{}.sha256", i)),
                                            .scale = adapter.scale});
     }

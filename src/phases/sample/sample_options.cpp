@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "phases/sample/sample_options.h"
 
-#include <fmt/format.h>
-
-#include <charconv>
-#include <cmath>
-#include <filesystem>
+#include <utility>
 
 #include "muster/core/error.h"
-#include "muster/core/strings.h"
 #include "phases/runner/prompt_input.h"
+#include "phases/sample/choices.h"
 #include "phases/text_model/model_choice.h"
 
 namespace muster::phases {
@@ -224,19 +220,6 @@ Schema sample_schema() {
   return schema;
 }
 
-diffusion::AdapterChoice parse_adapter(const std::string& text) {
-  const auto colon = text.rfind(':');
-  if (colon == std::string::npos || std::filesystem::exists(text)) return {.path = text, .scale = 1};
-  const char* begin = text.data() + colon + 1;
-  const char* end = text.data() + text.size();
-  double scale = 0;
-  const auto [rest, error] = std::from_chars(begin, end, scale);
-  if (error != std::errc() || rest != end || !std::isfinite(scale))
-    throw core::ConfigError(
-        fmt::format("sample.adapters: '{}' is neither a path nor PATH:SCALE with a number", text));
-  return {.path = text.substr(0, colon), .scale = scale};
-}
-
 SampleOptions read_sample_options(const config::Config& config, const device::Device& device) {
   models::EncoderLoadConfig where{.folder = find_model_folder(config.string("model.path")),
                                   .device = device,
@@ -251,7 +234,7 @@ SampleOptions read_sample_options(const config::Config& config, const device::De
   options.pipeline.device = device;
   options.pipeline.compute_type = where.compute_type;
   for (const auto& text : config.strings("sample.adapters"))
-    options.pipeline.adapters.push_back(parse_adapter(text));
+    for (auto& choice : parse_adapter(text)) options.pipeline.adapters.push_back(std::move(choice));
   options.pipeline.adapter_application = config.string("sample.adapter_use") == "live"
                                              ? diffusion::AdapterApplication::kLive
                                              : diffusion::AdapterApplication::kMerged;
@@ -288,7 +271,7 @@ void complete(SampleOptions& options, const config::Config& config,
   };
   options.usual.width = side("sample.width", description.default_width);
   options.usual.height = side("sample.height", description.default_height);
-  const std::string sampler = config.string("sample.sampler");
+  const std::string sampler = sampler_called(config.string("sample.sampler"));
   const bool models_own = sampler == "auto" || sampler.empty();
   if (!models_own) options.usual.sampler = sampler;
   options.sampler_name = models_own ? description.sampler : sampler;

@@ -43,9 +43,6 @@ SampleOptions read_sample_options(const config::Config& config, const device::De
 void complete(SampleOptions& options, const config::Config& config,
               const diffusion::PipelineDescription& description);
 
-/// "PATH" or "PATH:0.8".
-diffusion::AdapterChoice parse_adapter(const std::string& text);
-
 /// What a row of the input asks for.
 diffusion::PictureRequest request_of(const formats::PromptRow& row, const SampleOptions& options);
 

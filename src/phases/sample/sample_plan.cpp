@@ -25,7 +25,7 @@ struct UsualRange {
   const char* range;
 };
 constexpr UsualRange kUsualSdxl[] = {
-    {"text encoders", "2-3"}, {"UNet", "6-8"}, {"VAE", "1-2"}, {"adapters", "1-2 more"}, {"buffers", "2-3"}};
+    {"text encoders", "2-3"}, {"UNet", "6-8"}, {"VAE", "1-2"}, {"adapters", "+1-2"}, {"buffers", "2-3"}};
 constexpr const char* kUsualSdxlTotal = "12-18";
 
 bool has_usual_ranges(const SampleOptions& options, const diffusion::PipelineDescription& description) {

@@ -127,6 +127,17 @@ std::vector<formats::Record> SampleWorker::run(std::span<const ItemView> batch) 
   return records;
 }
 
+std::string SampleWorker::too_long(const ItemView& item) const {
+  const auto request =
+      request_of(formats::parse_prompt_row(PromptPayload::unpack(item.payload).row), workshop_.options);
+  const auto prompt = workshop_.description.prompt_length(request.prompt);
+  const auto negative = workshop_.description.prompt_length(request.negative_prompt);
+  const bool is_prompt = prompt.tokens > prompt.most;
+  return fmt::format("the {} has {} tokens, and the text encoder takes {}; --long-prompt chunk takes all",
+                     is_prompt ? "prompt" : "negative prompt", is_prompt ? prompt.tokens : negative.tokens,
+                     prompt.most);
+}
+
 std::size_t SampleWorker::most_together(const diffusion::PictureRequest& request) const {
   if (workshop_.options.batch_size > 0) return workshop_.options.batch_size;
   return std::max<std::uint64_t>(kBatchPixels / (std::uint64_t{request.width} * request.height), 1);

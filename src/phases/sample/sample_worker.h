@@ -48,6 +48,7 @@ class SampleWorker : public ItemWorker {
   SampleWorker(const SampleWorkshop& workshop, diffusion::TextToImage& shared,
                std::unique_ptr<diffusion::TextToImage> own);
   std::vector<formats::Record> run(std::span<const ItemView> batch) override;
+  std::string too_long(const ItemView& item) const override;
   void release_memory() override { pipeline_.release_memory(); }
 
  private:

@@ -4,8 +4,8 @@
 
   emoji_pictures.py --font NotoColorEmoji.ttf --annotations en.xml --output FOLDER [--size 64]
 
-Writes FOLDER/pictures/<code point>.png (RGB on white) and FOLDER/captions.csv: file, name, keywords. Keywords are separated
-by " | " and begin with the name. Animals, plants, food and the sky are taken, single code points only: no flags, people,
+Writes FOLDER/pictures/<code point>.png (RGB on white) and FOLDER/captions.csv: file, name, keywords; and a table of each group
+alone, animals.csv for example. Keywords are separated by " | " and begin with the name. Animals, plants, food and the sky are taken, single code points only: no flags, people,
 skin tones, signs. Equal files and one version of Pillow give equal bytes.
 """
 import argparse
@@ -73,6 +73,13 @@ def render(font, character, size):
     return square.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
 
 
+def write_table(path, rows):
+    with open(path, "w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(("file", "name", "keywords"))
+        writer.writerows(rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--font", required=True, help="a font with CBDT bitmaps: NotoColorEmoji.ttf")
@@ -88,22 +95,21 @@ def main():
     folder = pathlib.Path(arguments.output)
     shutil.rmtree(folder / "pictures", ignore_errors=True)
     (folder / "pictures").mkdir(parents=True)
-    rows = []
-    for _, character in code_points():
+    groups = {group: [] for group, _ in GROUPS}
+    for group, character in code_points():
         name, words = annotations.get(character, (None, []))
         picture = name and render(font, character, arguments.size)
         if not picture:
             continue  # newer than this font or these names
         file = f"pictures/{ord(character):x}.png"
         picture.save(folder / file, optimize=True)
-        rows.append((file, name, " | ".join(keywords(name, words))))
+        groups[group].append((file, name, " | ".join(keywords(name, words))))
+    rows = [row for group in groups.values() for row in group]
     if not rows:
         sys.exit(f"emoji_pictures.py: {arguments.font} has no picture of any name in {arguments.annotations}")
-    # Last: with it the set is whole.
-    with open(folder / "captions.csv", "w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(("file", "name", "keywords"))
-        writer.writerows(rows)
+    for group, its_rows in groups.items():
+        write_table(folder / f"{group}.csv", its_rows)
+    write_table(folder / "captions.csv", rows)  # last: with it the set is whole
     print(f"{len(rows)} pictures of {arguments.size} x {arguments.size} in {folder}", file=sys.stderr)
 
 

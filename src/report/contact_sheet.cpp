@@ -15,9 +15,9 @@ using formats::Image;
 
 constexpr std::uint32_t kPaper = 250, kInk = 32, kBoxInk = 128;
 constexpr std::uint32_t kMargin = 8, kCaptionLines = 2;
+constexpr std::uint32_t kOneRow = 5;          // so few pictures stand beside each other
 constexpr std::uint32_t kNarrowestCell = 96;  // a caption of a few words fits below the smallest pictures
 constexpr std::uint32_t kLargeLetters = 192;  // from this width of a cell on letters are drawn twice as large
-
 
 /// RGB of one pixel, whatever the picture's channels; what is transparent shows the paper.
 std::uint32_t channel_at(const Image& image, std::size_t pixel, std::size_t channel) {
@@ -182,7 +182,8 @@ Grid grid_of(const std::vector<Image>& thumbnails, const SheetConfig& config) {
   const auto count = static_cast<std::uint32_t>(std::max<std::size_t>(thumbnails.size(), 1));
   const double square =
       std::sqrt(static_cast<double>(count) * (grid.cell_height + kMargin) / (width + kMargin));
-  grid.columns = config.columns != 0 ? config.columns : static_cast<std::uint32_t>(std::ceil(square - 1e-9));
+  grid.columns = count <= kOneRow ? count : static_cast<std::uint32_t>(std::ceil(square - 1e-9));
+  if (config.columns != 0) grid.columns = config.columns;
   grid.columns = std::clamp(grid.columns, 1u, count);
   grid.rows = (count + grid.columns - 1) / grid.columns;
   return grid;

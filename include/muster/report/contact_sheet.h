@@ -15,7 +15,7 @@ struct Captioned {
 
 struct SheetConfig {
   std::uint32_t thumbnail = 256;  ///< most pixels of a picture's longer side
-  std::uint32_t columns = 0;      ///< 0: about as wide as high
+  std::uint32_t columns = 0;      ///< 0: about as wide as high, up to five pictures one row
 };
 
 /// At most `most` pixels on its longer side, each the mean of the area it stands for; RGB, smaller pictures

@@ -25,8 +25,8 @@ TEST_F(Sample, DrawsThePetsOfTheReadme) {
   const auto documented = decoded(read_text(source_file("docs/images/pets.png"))).image;
   ASSERT_EQ(drawn.width, documented.width);
   ASSERT_EQ(drawn.height, documented.height);
-  // Another processor or compute type moves an outline; another animal differs by more than 20.
-  EXPECT_LT(mean_difference(drawn, documented), 8);
+  // Another compute type or instruction set makes 0.3, two animals in each other's places 20.
+  EXPECT_LT(mean_difference(drawn, documented), 3);
 }
 
 }  // namespace

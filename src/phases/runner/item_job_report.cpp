@@ -109,8 +109,10 @@ void ItemJob::write_failures() {
                          core::json_quote(item.id), item.line, core::json_quote(reasons[item.row]));
   }
   core::publish_text(path, lines);
-  core::log::warning("{} {} failed; {} lists them, --retry-failed does only those", failed_rows_.size(),
-                     request_.phase.item, path);
+  // Of a job that ends well nothing is kept that could be gone on with.
+  const bool goes_on = request_.keep_segments || final_code() != core::ExitCode::kDone;
+  core::log::warning("{} {} failed; {} lists them{}", failed_rows_.size(), request_.phase.item, path,
+                     goes_on ? ", --retry-failed does only those" : "");
 }
 
 void ItemJob::write_metrics() {

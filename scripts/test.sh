@@ -4,8 +4,8 @@
 #
 #   scripts/test.sh [--full] [ctest arguments]
 #
-# Without --full the tests labelled `full` (long forms, Slurm, fuzzing, sanitizers, the build with CUDA hidden) are left out: 6 minutes
-# on two cores instead of 23. For example: scripts/test.sh -R formats --verbose
+# Without --full the tests labelled `full` (long forms, Slurm, fuzzing, sanitizers, the build with CUDA hidden) are left out: 7 minutes
+# on two cores instead of 25. For example: scripts/test.sh -R formats --verbose
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$repo_root"
